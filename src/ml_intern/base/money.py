@@ -1,0 +1,42 @@
+"""Money as integer micro-dollars, and prices per million units. Knows no model and no backend."""
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import NewType
+
+from ml_intern.base.errors import BadSettings
+
+Micro = NewType("Micro", int)
+"""An amount in micro-dollars (USD x 1e-6)."""
+
+Rate = NewType("Rate", int)
+"""A price in micro-dollars per million units (tokens). 3 USD per million tokens is Rate(3_000_000)."""
+
+ZERO = Micro(0)
+_MILLION = 1_000_000
+
+
+def usd(amount: str | float | Decimal) -> Micro:
+    """Micro-dollars from an amount in dollars, rounded up.
+
+    Raises:
+        BadSettings: the text is not a finite amount of zero or more.
+    """
+    try:
+        value = Decimal(str(amount))
+    except InvalidOperation as error:
+        raise BadSettings(f"{amount!r} is not an amount in dollars.", "Write a number such as 2.50.") from error
+    if not value.is_finite() or value < 0:
+        raise BadSettings(f"{amount!r} is not an amount of zero or more dollars.", "Write a number such as 2.50.")
+    return Micro(int((value * _MILLION).to_integral_value(ROUND_CEILING)))
+
+
+def cost(units: int, rate: Rate) -> Micro:
+    """What `units` cost at `rate`, rounded up so that a sum of costs never understates."""
+    return Micro(-(-units * rate // _MILLION))
+
+
+def show(amount: Micro) -> str:
+    """Dollars for a person: `$0.00`, `$0.0042`, `$1.25`. Sub-cent amounts keep four places."""
+    value = Decimal(amount) / _MILLION
+    places = 2 if amount == 0 or amount >= 100_000 else 4
+    return f"${value:.{places}f}"

@@ -1,0 +1,40 @@
+"""What a person may ask of a session. Each has an id: one that is already in the record is dropped. Knows no door."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ml_intern.record.messages import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A message. `seen` is the last sequence number the door had shown when it was written."""
+
+    id: str
+    text: str
+    seen: int = 0
+    when: Literal["now", "after"] = "now"
+    images: tuple[Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Yes or no to the held call `call`, as it was shown under `binding`; `text` goes to the model with a no."""
+
+    id: str
+    call: str
+    binding: str
+    approve: bool
+    text: str = ""
+    by: str = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the turn now: a person's wish, or the turn's time is up."""
+
+    id: str
+    reason: Literal["interrupted", "limit"] = "interrupted"
+
+
+Command = Say | Answer | Stop

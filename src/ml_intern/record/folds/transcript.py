@@ -1,0 +1,132 @@
+"""What one lane's model sees, as messages in order. Knows no provider and no prompt.
+
+A message that arrives while a reply's calls are open waits until all are answered: providers refuse anything between a call
+and its answer. Answers stand in the order of the calls, whichever finished first, so that a request's prefix is stable.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ml_intern.base.trail import Trail
+from ml_intern.record.events import (
+    Compacted,
+    Entry,
+    Event,
+    ModelAsked,
+    ModelFailed,
+    ModelReplied,
+    ModelStopped,
+    Nudged,
+    ToolFinished,
+    TurnEnded,
+    Undone,
+    UserSaid,
+)
+from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message and the sequence number of the event that brought it."""
+
+    seq: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The provider's own count: a request of this `head` with the first `lines` lines held `tokens` prompt tokens."""
+
+    head: str
+    lines: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """`lines` the model sees; `waiting` joins them when nothing is open; `later` when the turn has ended.
+
+    `calls` are those of the last reply until all have an answer. `version` changes whenever lines were taken away or
+    replaced (undo, compaction), never on appending. `asked` is the open attempt, its tokens not yet known.
+    """
+
+    lines: Trail[Line] = field(default_factory=Trail[Line])
+    waiting: tuple[Line, ...] = ()
+    later: tuple[Line, ...] = ()
+    calls: tuple[Call, ...] = ()
+    answers: Mapping[str, Line] = field(default_factory=dict[str, Line])
+    asking: bool = False
+    resting: bool = True
+    version: int = 0
+    asked: Counted | None = None
+    counted: Counted | None = None
+
+
+def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
+    """The transcript after `entry`."""
+    seq, event = entry.seq, entry.event
+    match event:
+        case ModelAsked(head=head):
+            return replace(transcript, asking=True, asked=Counted(head, len(transcript.lines), 0))
+        case ModelReplied():
+            return _replied(transcript, seq, event)
+        case ModelFailed():
+            return _settled(replace(transcript, asking=False))
+        case ModelStopped(text=text):
+            lines = transcript.lines.plus(Line(seq, Reply((Text(text),)))) if text else transcript.lines
+            return _settled(replace(transcript, lines=lines, asking=False))
+        case ToolFinished():
+            return _answered(transcript, seq, event)
+        case Compacted(upto=upto, summary=summary):
+            kept = [line for line in transcript.lines if line.seq > upto]
+            lines = Trail([Line(seq, Asked(summary, by="product")), *kept])
+            return replace(transcript, lines=lines, counted=None, version=transcript.version + 1)
+        case Undone(upto=upto):
+            kept = Trail(line for line in transcript.lines if line.seq <= upto)
+            return Transcript(lines=kept, version=transcript.version + 1)
+        case _:
+            return _said(transcript, seq, event)
+
+
+def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
+    match event:
+        case UserSaid(text=text, images=images, when="after") if not transcript.resting:
+            return replace(transcript, later=(*transcript.later, Line(seq, Asked(text, images))))
+        case UserSaid(text=text, images=images):
+            waiting = (*transcript.waiting, Line(seq, Asked(text, images)))
+            return _settled(replace(transcript, waiting=waiting, resting=False))
+        case Nudged(text=text):
+            return _settled(replace(transcript, waiting=(*transcript.waiting, Line(seq, Asked(text, by="product")))))
+        case TurnEnded():
+            waiting = (*transcript.waiting, *transcript.later)
+            return _settled(replace(transcript, waiting=waiting, later=(), resting=not transcript.later))
+        case _:
+            return transcript
+
+
+def _replied(transcript: Transcript, seq: int, event: ModelReplied) -> Transcript:
+    counted = transcript.counted
+    if event.usage is not None and transcript.asked is not None:
+        counted = replace(transcript.asked, tokens=event.usage.prompt)
+    lines = transcript.lines.plus(Line(seq, event.reply))
+    calls = event.reply.calls
+    return _settled(replace(transcript, lines=lines, calls=calls, answers={}, asking=False, counted=counted))
+
+
+def _settled(transcript: Transcript) -> Transcript:
+    """Let what waits join, once no attempt and no call is open."""
+    if transcript.asking or transcript.calls or not transcript.waiting:
+        return transcript
+    return replace(transcript, lines=transcript.lines.plus(*transcript.waiting), waiting=())
+
+
+def _answered(transcript: Transcript, seq: int, event: ToolFinished) -> Transcript:
+    call = next((call for call in transcript.calls if call.id == event.call), None)
+    if call is None:
+        return transcript
+    answer = Answered(call.id, call.wire_id, call.tool, event.text, event.outcome == "ok", event.images)
+    answers = {**transcript.answers, call.id: Line(seq, answer)}
+    if len(answers) < len(transcript.calls):
+        return replace(transcript, answers=answers)
+    lines = transcript.lines.plus(*(answers[each.id] for each in transcript.calls))
+    return _settled(replace(transcript, lines=lines, calls=(), answers={}))

@@ -1,0 +1,101 @@
+"""Where one lane stands in its turn: open or at rest, steps, the open attempt, failures in a row, what ends it. Knows no guard."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ml_intern.record.events import (
+    Ending,
+    Entry,
+    Event,
+    ModelAsked,
+    ModelFailed,
+    ModelReplied,
+    ModelStopped,
+    RetryPlanned,
+    StopAsked,
+    ToolFinished,
+    TurnEnded,
+    UserSaid,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The turn is to end for this reason as soon as nothing runs."""
+
+    reason: Ending
+    what: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """`steps` counts replies of this turn; `failures` attempts that failed in a row; `queued` messages wait for its end.
+
+    `denied` is the answer to the last call that was denied, while nothing was called since.
+    """
+
+    open: bool = False
+    started_seq: int = 0
+    started_ms: int = 0
+    steps: int = 0
+    failures: int = 0
+    retry_due: int | None = None
+    attempt: ModelAsked | None = None
+    failed: ModelFailed | None = None
+    replied: ModelReplied | None = None
+    stopping: Stopping | None = None
+    queued: int = 0
+    denied: str = ""
+    ended: TurnEnded | None = None
+
+
+def fold_turn(turn: Turn, entry: Entry) -> Turn:
+    """The turn after `entry`."""
+    match entry.event:
+        case UserSaid(when=when):
+            if not turn.open:
+                return Turn(open=True, started_seq=entry.seq, started_ms=entry.at)
+            return replace(turn, queued=turn.queued + 1) if when == "after" else turn
+        case StopAsked(reason=reason):
+            return replace(turn, stopping=_asked_to_stop(reason)) if turn.open else turn
+        case TurnEnded() as ended:
+            if turn.queued:
+                return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, ended=ended)
+            return replace(turn, open=False, ended=ended, stopping=None)
+        case _:
+            return _attempted(turn, entry.event)
+
+
+def _attempted(turn: Turn, event: Event) -> Turn:
+    match event:
+        case ModelAsked() as asked:
+            return replace(turn, attempt=asked, retry_due=None, failed=None)
+        case ModelReplied() as replied:
+            turn = replace(turn, attempt=None, failures=0, failed=None, replied=replied, steps=turn.steps + 1)
+            turn = replace(turn, denied="") if replied.reply.calls else turn
+            return replace(turn, stopping=_overrun()) if replied.overrun else turn
+        case ModelFailed() as failed:
+            return replace(turn, attempt=None, failures=turn.failures + 1, failed=failed, replied=None)
+        case ModelStopped():
+            return replace(turn, attempt=None)
+        case RetryPlanned(due=due):
+            return replace(turn, retry_due=due)
+        case ToolFinished(outcome="denied", text=text):
+            return replace(turn, denied=text)
+        case _:
+            return turn
+
+
+def _asked_to_stop(reason: Literal["interrupted", "limit"]) -> Stopping:
+    if reason == "limit":
+        return Stopping("limit", "The time for this turn is up.", "Resume the session, with a longer --max-time if needed.")
+    return Stopping("interrupted", "The turn was stopped.", "Resume the session and say what to do next.")
+
+
+def _overrun() -> Stopping:
+    return Stopping(
+        "budget",
+        "The provider booked more than the worst case that was reserved.",
+        "Check the price row of this model, then go on with a higher --budget.",
+    )

@@ -1,0 +1,127 @@
+"""What a model can see: text, images, thinking, calls and their answers. Knows no provider's wire."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text."""
+
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture kept as a blob (`sha`, hex SHA-256) of media type `mime`."""
+
+    sha: str
+    mime: str
+    kind: Literal["image"] = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Provider state that must go back byte for byte (signatures, encrypted reasoning). Never rewritten, never shown."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """What the model thought aloud; `field` is the wire's own name for it, `state` what must be replayed with it."""
+
+    text: str
+    field: str = ""
+    state: Opaque | None = None
+    kind: Literal["thinking"] = "thinking"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call. `id` is ours and unique in the record; `wire_id` is the provider's and goes back as it came.
+
+    `arguments` is the JSON text as the model wrote it, valid or not.
+    """
+
+    id: str
+    wire_id: str
+    tool: str
+    arguments: str
+    kind: Literal["call"] = "call"
+
+
+ReplyPart = Text | Thinking | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person, or the product on its own account (`by` = guard, compaction), says to the model."""
+
+    text: str
+    images: tuple[Image, ...] = ()
+    by: Literal["user", "product"] = "user"
+    kind: Literal["asked"] = "asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply of a model, its parts in order."""
+
+    parts: tuple[ReplyPart, ...]
+    kind: Literal["reply"] = "reply"
+
+    @property
+    def text(self) -> str:
+        """The visible text of the reply."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The tool calls of the reply, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Call))
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to one call, as the model reads it."""
+
+    call: str
+    wire_id: str
+    tool: str
+    text: str
+    ok: bool = True
+    images: tuple[Image, ...] = ()
+    kind: Literal["answered"] = "answered"
+
+
+Message = Asked | Reply | Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one attempt as the provider counted them. `prompt` includes `cached` and `cache_written`."""
+
+    prompt: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_written: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """One price row, in micro-dollars per million tokens (base/money.Rate). `None` where the row has no such tier.
+
+    `long_from` is the prompt length, in tokens, from which the `long_*` rates hold for the whole request.
+    """
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+    long_from: int | None = None
+    long_input: int | None = None
+    long_output: int | None = None
+    source: str = ""

@@ -1,0 +1,94 @@
+"""What a lane's loop should do next: a pure function of the view and the time. Knows no guard, tool or model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ml_intern.record.folds.turn import Stopping, Turn
+from ml_intern.record.view import Lane, View
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """Ask the model: nothing is open and something new stands in the transcript."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleCalls:
+    """Some call can go on: judge it, start it, or finish it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until a person answers, or until `due` (milliseconds since 1970)."""
+
+    on: Literal["person", "instant"]
+    due: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The lane rests. `ending` is set where the turn is over but its end is not yet recorded."""
+
+    ending: Stopping | None = None
+
+
+NextStep = AskModel | SettleCalls | Wait | Rest
+
+MOST_FAILURES = 6
+"""Attempts in a row that may fail for a passing reason before the turn ends."""
+
+
+def next_step(view: View, lane_name: str, now_ms: int) -> NextStep:
+    """The next step of the lane at `now_ms`."""
+    lane = view.lane(lane_name)
+    turn = lane.turn
+    if lane.calls:
+        return _with_calls(lane)
+    if not turn.open:
+        return Rest()
+    if turn.stopping is not None:
+        return Rest(turn.stopping)
+    if turn.failed is not None:
+        return _after_failure(turn, now_ms)
+    if turn.replied is not None and _said_its_last(lane):
+        return Rest(_ending_of(turn))
+    return AskModel()
+
+
+def _with_calls(lane: Lane) -> NextStep:
+    """Which calls a held one holds back is found by preparing them: settling says whether anything moved."""
+    if lane.turn.stopping is None and all(each.state == "held" for each in lane.calls.values()):
+        return Wait("person")
+    return SettleCalls()
+
+
+def _said_its_last(lane: Lane) -> bool:
+    """Whether the newest line of the transcript is the reply itself: nothing came after it."""
+    lines = lane.transcript.lines
+    return len(lines) > 0 and lines[-1].message.kind == "reply"
+
+
+def _after_failure(turn: Turn, now_ms: int) -> NextStep:
+    failed = turn.failed
+    assert failed is not None
+    if failed.kind == "overflow":
+        return Rest(Stopping("overflow", failed.what, failed.remedy))
+    if not failed.transient or turn.failures > MOST_FAILURES:
+        return Rest(Stopping("failed", failed.what, failed.remedy))
+    if turn.retry_due is not None and turn.retry_due > now_ms:
+        return Wait("instant", turn.retry_due)
+    return AskModel()
+
+
+def _ending_of(turn: Turn) -> Stopping:
+    replied = turn.replied
+    assert replied is not None
+    if turn.denied:
+        return Stopping("denied", "The turn ended on a call that was denied.", turn.denied)
+    match replied.finish:
+        case "length":
+            return Stopping("failed", "The reply was cut at the output limit.", "Ask for the rest, or raise the limit.")
+        case "filter":
+            return Stopping("failed", "The provider's filter ended the reply.", "Word the task otherwise.")
+        case _:
+            return Stopping("done")
