@@ -1,0 +1,187 @@
+"""One attempt at a model, from its reservation to its outcome, all of it recorded. Knows no wire and no tool.
+
+The record decides what comes next: a passing failure leaves a planned retry, any other one ends the turn.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from ml_intern.agent.context import Head, bound_tokens, make_request
+from ml_intern.base.clock import Clock
+from ml_intern.base.errors import ModelError
+from ml_intern.base.ids import new_id
+from ml_intern.base.money import Micro, show
+from ml_intern.model.port import CallDelta, Delta, Finished, Model, TextDelta, ThinkingDelta
+from ml_intern.model.prices import price_of
+from ml_intern.policy.purse import quote_attempt
+from ml_intern.record.events import (
+    Event,
+    ModelAsked,
+    ModelChosen,
+    ModelFailed,
+    ModelReplied,
+    ModelStopped,
+    RetryPlanned,
+    Role,
+    TurnEnded,
+)
+from ml_intern.record.live import Live, LiveItem
+from ml_intern.record.log import Log, Refusal
+from ml_intern.record.next import MOST_FAILURES
+from ml_intern.record.secrets import CleanStream
+from ml_intern.record.view import View
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
+LONGEST_RETRY_AFTER_S = 900.0
+"""A provider that wants a longer pause than this is as good as gone for an unattended turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks the models of one session. `heads` are what each role is told before the conversation."""
+
+    log: Log
+    live: Live
+    clock: Clock
+    models: Mapping[Role, Model]
+    heads: Mapping[Role, Head]
+
+    async def ask(self, lane: str, role: Role = "main") -> None:
+        """Make one attempt and record how it went, or end the turn where the purse cannot pay for one.
+
+        Raises:
+            asyncio.CancelledError: stopped; what came so far is recorded if a person asked for the stop.
+            SessionError: the record can no longer be written.
+        """
+        await self._close_lost(lane)
+        entry = await self.log.add(lambda view: self._propose(view, lane, role), lane)
+        asked = entry.event if not isinstance(entry, Refusal) else None
+        if isinstance(asked, ModelAsked):
+            await self._attempt(lane, role, asked)
+
+    def _propose(self, view: View, lane: str, role: Role) -> Event:
+        chosen, head = view.settings.models[role], self.heads[role]
+        bound = bound_tokens(view, lane, head)
+        quote = quote_attempt(view.purse, chosen, bound)
+        if quote is None:
+            cap = show(Micro(view.purse.cap or 0))
+            left = show(Micro(view.purse.free))
+            what = f"The budget cannot pay for another reply: {left} of {cap} is left."
+            return TurnEnded("budget", what, "Resume the session with a higher --budget.")
+        return ModelAsked(new_id(), role, chosen.model, quote.reserved, bound, quote.max_output, head.digest)
+
+    async def _close_lost(self, lane: str) -> None:
+        """An attempt found open is one whose process died: it may have been billed, so its worst case is booked."""
+        lost = self.log.view.lane(lane).turn.attempt
+        if lost is not None:
+            what = "The process ended while the model was answering."
+            failed = ModelFailed(lost.attempt, "lost", what, "", True, lost.reserved, bound=True)
+            await self.log.add(failed, lane)
+
+    async def _attempt(self, lane: str, role: Role, asked: ModelAsked) -> None:
+        begun = self.clock.now_ms()
+        shown = _Shown(self.live, self.log, lane, asked.attempt)
+        request = make_request(self.log.view, lane, self.heads[role], asked.max_output)
+        chosen = self.log.view.settings.models[role]
+        finished: Finished | None = None
+        try:
+            async with aclosing(self.models[role].ask(request)) as stream:
+                async for item in stream:
+                    if isinstance(item, Finished):
+                        finished = item
+                    else:
+                        shown.show(item, self.clock.now_ms() - begun)
+        except ModelError as error:
+            await self._failed(lane, asked, error)
+            return
+        except asyncio.CancelledError:
+            await self._stopped(lane, asked, shown)
+            raise
+        if finished is None:
+            raise AssertionError("a model's stream ended without Finished or ModelError")
+        total_ms = self.clock.now_ms() - begun
+        await self.log.add(_replied(asked, chosen, finished, shown.first_ms or total_ms, total_ms), lane)
+
+    async def _failed(self, lane: str, asked: ModelAsked, error: ModelError) -> None:
+        """An answer that is an error was not billed; a request that was cut may have been: its worst case is booked."""
+        too_long = error.retry_after_s is not None and error.retry_after_s > LONGEST_RETRY_AFTER_S
+        cost = asked.reserved if error.may_be_billed else 0
+        failed = ModelFailed(
+            asked.attempt,
+            error.kind,
+            error.what,
+            error.remedy,
+            error.transient and not too_long,
+            cost,
+            error.retry_after_s,
+            error.may_be_billed,
+        )
+        await self.log.add(failed, lane)
+        failures = self.log.view.lane(lane).turn.failures
+        if failed.transient and failures <= MOST_FAILURES:
+            due = self.clock.now_ms() + round(_wait_s(failures, error.retry_after_s) * 1000)
+            await self.log.add(RetryPlanned(due, failures), lane)
+
+    async def _stopped(self, lane: str, asked: ModelAsked, shown: "_Shown") -> None:
+        """Only a stop that is in the record leaves a trace; a dying process leaves the attempt open, as a crash would."""
+        if self.log.view.lane(lane).turn.stopping is not None:
+            await self.log.add(ModelStopped(asked.attempt, shown.text, asked.reserved, True), lane)
+
+
+def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_ms: int, total_ms: int) -> ModelReplied:
+    usage = finished.usage
+    cost = asked.reserved if usage is None or chosen.prices is None else price_of(chosen.prices, usage)
+    return ModelReplied(
+        asked.attempt,
+        finished.reply,
+        usage,
+        cost,
+        finished.finish,
+        finished.served_by,
+        first_ms,
+        total_ms,
+        bound=usage is None,
+        overrun=cost > asked.reserved,
+    )
+
+
+def _wait_s(failures: int, retry_after_s: float | None) -> float:
+    """Exponential with full jitter in its upper half, or what the provider said plus a little, so that callers spread."""
+    if retry_after_s is not None:
+        return retry_after_s + random.uniform(0, 0.25)
+    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1))
+    return random.uniform(longest / 2, longest)
+
+
+class _Shown:
+    """What of an attempt was shown so far; keeps the text for a stop."""
+
+    def __init__(self, live: Live, log: Log, lane: str, attempt: str) -> None:
+        self._live = live
+        self._lane = lane
+        self._attempt = attempt
+        self._clean = {kind: CleanStream(log.secrets) for kind in ("text", "thinking", "call")}
+        self._pieces: list[str] = []
+        self.first_ms = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def show(self, delta: Delta, passed_ms: int) -> None:
+        self.first_ms = self.first_ms or passed_ms
+        if isinstance(delta, TextDelta):
+            self._pieces.append(delta.text)
+        if not self._live.watched:
+            return
+        match delta:
+            case TextDelta(text=text) | ThinkingDelta(text=text):
+                piece, index = text, 0
+            case CallDelta(index=index, name=name, arguments=arguments):
+                piece = f"{name} {arguments}" if name else arguments
+        if cleaned := self._clean[delta.kind].push(piece):
+            self._live.send(LiveItem(self._lane, self._attempt, delta.kind, cleaned, index))

@@ -1,0 +1,69 @@
+"""The loop: ask the record what is next, do that, ask again. Keeps nothing, so a crash costs nothing."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from ml_intern.agent.ask import Asker
+from ml_intern.agent.road import Road
+from ml_intern.base.clock import Clock
+from ml_intern.policy.guards import ask_guards
+from ml_intern.policy.guards.verdicts import EndTurn, Nudge
+from ml_intern.record.events import Nudged, TurnEnded
+from ml_intern.record.log import Log, Refusal
+from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
+from ml_intern.record.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a lane works with."""
+
+    log: Log
+    asker: Asker
+    road: Road
+    clock: Clock
+
+
+async def work(worker: Worker, lane: str) -> Wait | Rest:
+    """Work on `lane` until it rests or waits for a person; says which.
+
+    Raises:
+        SessionError: the record can no longer be written.
+    """
+    log = worker.log
+    while True:
+        match next_step(log.view, lane, worker.clock.now_ms()):
+            case AskModel():
+                await _ask(worker, lane)
+            case SettleCalls():
+                if not await worker.road.settle(lane):
+                    return Wait("person")
+            case Wait(on="instant", due=due):
+                await worker.clock.sleep(max(0, due - worker.clock.now_ms()) / 1000)
+            case Rest(ending=ending) if ending is not None:
+                await log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
+            case Wait() | Rest() as pause:
+                return pause
+            case _ as never:
+                assert_never(never)
+
+
+def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Refusal:
+    """The end of the turn, unless a message came in just now."""
+    match next_step(view, lane, now_ms):
+        case Rest(ending=ending) if ending is not None:
+            return TurnEnded(ending.reason, ending.what, ending.remedy)
+        case _:
+            return Refusal("the turn goes on")
+
+
+async def _ask(worker: Worker, lane: str) -> None:
+    """Ask the model, unless a guard has something to say first."""
+    noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
+    match noticed.verdict if noticed is not None else None:
+        case EndTurn(what=what, remedy=remedy):
+            await worker.log.add(TurnEnded("limit", what, remedy), lane)
+        case Nudge(text=text) if noticed is not None:
+            await worker.log.add(Nudged(noticed.guard, text), lane)
+        case _:
+            await worker.asker.ask(lane)

@@ -1,0 +1,304 @@
+"""The one road of every call: resolve, validate, prepare, judge, reserve and start, run, finish. Knows no tool by name.
+
+The road never raises for a call's sake: each ends finished or held, and the model always gets an answer. Only a record that
+can no longer be written, and cancellation, come out of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ml_intern.agent.binding import binding_of
+from ml_intern.base.clock import Clock
+from ml_intern.base.errors import MlInternError, SessionError
+from ml_intern.base.money import Micro, show
+from ml_intern.policy.guards.malformed import INVALID
+from ml_intern.policy.judge import Ask, Deny, judge
+from ml_intern.record.display import TextDisplay
+from ml_intern.record.effects import is_read_only
+from ml_intern.record.events import Event, Outcome, ToolFinished, ToolHeld, ToolStarted
+from ml_intern.record.folds.calls import OpenCall
+from ml_intern.record.live import Live, LiveItem
+from ml_intern.record.log import Log, Refusal
+from ml_intern.record.messages import Call
+from ml_intern.record.secrets import CleanStream
+from ml_intern.record.view import View
+from ml_intern.toolkit.registry import Registry
+from ml_intern.toolkit.schema import parse_args
+from ml_intern.toolkit.tool import Context, Prepared, Result, Tool
+
+SIDE_BY_SIDE = 8
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A call that was prepared and judged: `ask` is set where a person must decide first."""
+
+    tool: Tool
+    args: Any
+    prepared: Prepared
+    binding: str
+    ask: Ask | None
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """The road of one session's calls."""
+
+    log: Log
+    live: Live
+    clock: Clock
+    registry: Registry
+
+    async def settle(self, lane: str) -> bool:
+        """Take every open call of `lane` as far as it goes now; whether any moved.
+
+        Calls are taken in order. Those that only look run side by side; each other one waits for all before it, and a held
+        one holds back every later one that would change something.
+        """
+        before = self.log.view.seq
+        looking: list[asyncio.Task[None]] = []
+        slots = asyncio.Semaphore(SIDE_BY_SIDE)
+        try:
+            for call_id in tuple(self.log.view.lane(lane).calls):
+                await self._take(lane, call_id, looking, slots)
+            await _all(looking)
+        finally:
+            await _end(looking)
+        return self.log.view.seq > before
+
+    async def _take(self, lane: str, call_id: str, looking: list[asyncio.Task[None]], slots: asyncio.Semaphore) -> None:
+        open_call = self.log.view.lane(lane).calls[call_id]
+        if refusal := self._refusal(lane, open_call):
+            await self._finish(lane, open_call.call, *refusal)
+            return
+        match open_call.state:
+            case "held":
+                return
+            case "started":
+                await _all(looking)
+                await self._recover(lane, open_call)
+                return
+            case _:
+                ready = await self._make_ready(lane, open_call.call)
+        if ready is not None and ready.ask is None and is_read_only(ready.prepared.effects):
+            looking.append(asyncio.create_task(self._start_looking(lane, open_call, ready, slots)))
+        elif ready is not None and not self._held_before(lane, call_id):
+            await self._take_changing(lane, open_call, ready, looking)
+
+    def _refusal(self, lane: str, open_call: OpenCall) -> tuple[Outcome, str] | None:
+        """Why a call that has not started never will."""
+        stopping = self.log.view.lane(lane).turn.stopping
+        if open_call.state == "denied":
+            words = f" and said: {open_call.answer}" if open_call.answer else "."
+            return "denied", f"Not run. The user said no{words}"
+        if stopping is not None and open_call.state != "started":
+            return "stopped", f"Not run. {stopping.what}"
+        if self.log.secrets.labelled(open_call.call.arguments):
+            return "denied", (
+                "Not run: the arguments hold a credential. Never write one out; what needs a credential is given it by "
+                "the sandbox, or the user must set it up. Leave it out."
+            )
+        return None
+
+    def _held_before(self, lane: str, call_id: str) -> bool:
+        for other_id, other in self.log.view.lane(lane).calls.items():
+            if other_id == call_id:
+                return False
+            if other.state == "held":
+                return True
+        return False
+
+    async def _take_changing(self, lane: str, open_call: OpenCall, ready: _Ready, looking: list[asyncio.Task[None]]) -> None:
+        """A call that changes something starts after all before it; what it was prepared on may have changed till then."""
+        if looking:
+            await _all(looking)
+            fresh = await self._make_ready(lane, open_call.call)
+            if fresh is None:
+                return
+            ready = fresh
+        if ready.ask is not None and not _approves(open_call, ready.binding):
+            await self._ask_person(lane, open_call, ready, ready.ask)
+            return
+        await self._start(lane, open_call, ready)
+
+    async def _start_looking(self, lane: str, open_call: OpenCall, ready: _Ready, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            await self._start(lane, open_call, ready)
+
+    async def _make_ready(self, lane: str, call: Call) -> _Ready | None:
+        """Resolve, validate, prepare and judge; None where that already answered the call."""
+        tool = self.registry.find(call.tool)
+        if tool is None:
+            await self._finish(lane, call, "invalid", self.registry.unknown(call.tool))
+            return None
+        args = parse_args(tool.args, call.arguments)
+        if isinstance(args, str):
+            await self._finish(lane, call, "invalid", f"{INVALID} {args}")
+            return None
+        prepared = await self._guarded(lane, call, tool.prepare, args, self._context(lane, call))
+        if not isinstance(prepared, Prepared):
+            return None
+        mode = self.log.view.settings.mode
+        verdict = judge(prepared.effects, mode.mode if mode is not None else "ask")
+        if isinstance(verdict, Deny):
+            await self._finish(lane, call, "denied", f"Denied: {verdict.reason}. {verdict.remedy}")
+            return None
+        return _Ready(tool, args, prepared, binding_of(call, prepared), verdict if isinstance(verdict, Ask) else None)
+
+    async def _ask_person(self, lane: str, open_call: OpenCall, ready: _Ready, ask: Ask) -> None:
+        """Hold the call, or answer "no" where nobody is there to ask."""
+        mode = self.log.view.settings.mode
+        if mode is None or mode.on_ask == "deny":
+            text = f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. Find another way."
+            await self._finish(lane, open_call.call, "denied", text)
+            return
+        reason = ask.reason
+        if open_call.state == "approved":
+            reason = f"{reason} (approved before, but what it would do has changed since)"
+        prepared = ready.prepared
+        held = ToolHeld(
+            open_call.call.id,
+            ready.binding,
+            reason,
+            prepared.effects,
+            prepared.quote,
+            prepared.payer,
+            prepared.display,
+        )
+        await self.log.add(held, lane)
+
+    async def _start(self, lane: str, open_call: OpenCall, ready: _Ready) -> None:
+        call, prepared = open_call.call, ready.prepared
+        started = ToolStarted(
+            call.id,
+            ready.binding,
+            prepared.effects,
+            prepared.replay,
+            prepared.quote,
+            prepared.payer,
+            prepared.inputs,
+            prepared.writes,
+        )
+        entry = await self.log.add(lambda view: _reserve(view, lane, started), lane)
+        if isinstance(entry, Refusal):
+            outcome = "stopped" if self.log.view.lane(lane).turn.stopping is not None else "denied"
+            await self._finish(lane, call, outcome, f"Not run. {entry.what} {entry.remedy}".strip())
+            return
+        await self._run(lane, call, ready)
+
+    async def _run(self, lane: str, call: Call, ready: _Ready) -> None:
+        begun = self.clock.now_ms()
+        result = await self._guarded(lane, call, ready.tool.run, ready.prepared, self._context(lane, call))
+        if isinstance(result, Result):
+            await self._finish_with(lane, call, result, self.clock.now_ms() - begun)
+
+    async def _recover(self, lane: str, open_call: OpenCall) -> None:
+        """A call that was started by a process that is gone: find its effect, or do it if it surely did not happen."""
+        call, started = open_call.call, open_call.started
+        assert started is not None
+        tool = self.registry.find(call.tool)
+        args = parse_args(tool.args, call.arguments) if tool is not None else ""
+        if tool is None or isinstance(args, str) or started.replay == "unsafe":
+            text = "Interrupted: the process ended while this ran, and whether it took effect is unknown. Look before you repeat it."
+            await self._finish(lane, call, "lost", text)
+            return
+        if started.replay != "pure":
+            found = await self._guarded(lane, call, tool.recover, args, started, self._context(lane, call))
+            if found is not None:
+                if isinstance(found, Result):
+                    await self._finish_with(lane, call, found, 0)
+                return
+        await self._run_again(lane, open_call, started)
+
+    async def _run_again(self, lane: str, open_call: OpenCall, started: ToolStarted) -> None:
+        """The effect did not happen; it may now, if it is still the very same call and no stop was asked."""
+        stopping = self.log.view.lane(lane).turn.stopping
+        if stopping is not None:
+            await self._finish(lane, open_call.call, "stopped", f"Not run. {stopping.what}")
+            return
+        ready = await self._make_ready(lane, open_call.call)
+        if ready is None:
+            return
+        if started.replay != "pure" and ready.binding != started.binding:
+            text = "Not run: the process ended before it began, and what it looked at has changed since. Look again, then repeat it."
+            await self._finish(lane, open_call.call, "lost", text)
+            return
+        await self._run(lane, open_call.call, ready)
+
+    async def _guarded(self, lane: str, call: Call, step: Callable[..., Any], *given: Any) -> Any:
+        """What `step` returns, or the call's failure already recorded as its answer (then a ToolFinished comes back)."""
+        try:
+            return await step(*given)
+        except SessionError:
+            raise
+        except MlInternError as error:
+            return await self._finish(lane, call, "failed", f"{error.what} {error.remedy}".strip())
+        except asyncio.CancelledError:
+            if self.log.view.lane(lane).turn.stopping is not None:
+                await self._finish(lane, call, "stopped", "Stopped while it ran; what it had done so far stands.")
+            raise
+        except Exception as error:  # A tool's bug must not cost the turn: the model is told, the log keeps the trace.
+            _log.exception("the tool of call %s broke", call.id)
+            text = f"The tool itself broke ({type(error).__name__}: {error}). Try other arguments or another way."
+            return await self._finish(lane, call, "failed", text)
+
+    async def _finish(self, lane: str, call: Call, outcome: Outcome, text: str) -> ToolFinished:
+        finished = ToolFinished(call.id, outcome, text, TextDisplay(call.tool, text))
+        await self.log.add(finished, lane)
+        return finished
+
+    async def _finish_with(self, lane: str, call: Call, result: Result, total_ms: int) -> None:
+        finished = ToolFinished(
+            call.id,
+            result.outcome,
+            result.text,
+            result.display,
+            result.facts,
+            result.images,
+            result.cost,
+            result.blob,
+            total_ms,
+        )
+        await self.log.add(finished, lane)
+
+    def _context(self, lane: str, call: Call) -> Context:
+        stream = CleanStream(self.log.secrets)
+
+        def send(text: str) -> None:
+            if self.live.watched and (cleaned := stream.push(text)):
+                self.live.send(LiveItem(lane, call.id, "output", cleaned))
+
+        view = self.log.view
+        return Context(call.id, call.id, lane, view.started.workspace if view.started else "", view, send)
+
+
+def _approves(open_call: OpenCall, binding: str) -> bool:
+    """An approval holds only for exactly what was shown."""
+    return open_call.state == "approved" and open_call.held is not None and open_call.held.binding == binding
+
+
+def _reserve(view: View, lane: str, started: ToolStarted) -> Event | Refusal:
+    """Reservation and start are one proposal: two calls can never reserve the same money."""
+    if view.lane(lane).turn.stopping is not None:
+        return Refusal("The turn was stopped.")
+    if started.reserved > view.purse.free:
+        left, need = show(Micro(view.purse.free)), show(Micro(started.reserved))
+        return Refusal(f"The budget has {left} left and this may cost {need}.", "Only the user can raise the budget.")
+    return started
+
+
+async def _all(tasks: list[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.gather(*tasks)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """After a cancellation or a failure nothing is left running."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

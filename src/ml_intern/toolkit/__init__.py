@@ -1,0 +1,1 @@
+"""What a tool is. Knows no concrete tool, no policy, no door."""

@@ -1,0 +1,104 @@
+"""The contract between the road and a tool: prepare says what a call would do, run does it. Knows no tool by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from ml_intern.record.display import Display
+from ml_intern.record.effects import Effect
+from ml_intern.record.events import Fact, FileChange, Outcome, Replay, ToolStarted
+from ml_intern.record.messages import Image
+from ml_intern.record.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The call's own facts. `key` is unique per call and stable over restarts; `view` is the state when the call was taken up.
+
+    `live` sends a line of progress to whoever watches; it is dropped when the call finishes.
+    """
+
+    call: str
+    key: str
+    lane: str
+    workspace: str
+    view: View
+    live: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a call would do. `payload` is the tool's own, handed back to `run` untouched.
+
+    `inputs` are (name, SHA-256) of everything prepare looked at: an approval is bound to them. `quote` is the worst-case
+    price in micro-dollars of `payer`.
+    """
+
+    effects: tuple[Effect, ...]
+    display: Display
+    replay: Replay
+    payload: Any = None
+    quote: int = 0
+    payer: str = ""
+    inputs: tuple[tuple[str, str], ...] = ()
+    writes: tuple[FileChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished call: `text` for the model (already within the tool's budget), `display` for people, `facts` for the record.
+
+    `whole` is the full output where `text` was clipped: the road keeps it as a blob that the model can page.
+    """
+
+    text: str
+    display: Display
+    outcome: Outcome = "ok"
+    facts: tuple[Fact, ...] = ()
+    images: tuple[Image, ...] = ()
+    cost: int = 0
+    blob: str | None = field(default=None)
+
+
+class Tool(Protocol):
+    """One tool. `text` is what the model reads of it; `Args` validates what the model sends."""
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The description for the model."""
+        ...
+
+    @property
+    def args(self) -> type[BaseModel]:
+        """The model of its arguments."""
+        ...
+
+    async def prepare(self, args: Any, context: Context) -> Prepared:
+        """Say what the call would do. Reads, never changes anything.
+
+        Raises:
+            MlInternError: the call cannot be done; the message goes to the model.
+        """
+        ...
+
+    async def run(self, prepared: Prepared, context: Context) -> Result:
+        """Do it. Cancelled when a person stops the turn: then the effect must end, too.
+
+        Raises:
+            MlInternError: it failed; the message goes to the model.
+        """
+        ...
+
+    async def recover(self, args: Any, started: ToolStarted, context: Context) -> Result | None:
+        """After a crash between `ToolStarted` and `ToolFinished`: the effect's result if it happened, None if it did not.
+
+        Waits for an effect that still runs. Only asked of tools whose prepared replay is not `pure`.
+        """
+        ...
