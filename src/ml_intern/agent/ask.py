@@ -5,16 +5,16 @@ The record decides what comes next: a passing failure leaves a planned retry, an
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from ml_intern.agent.context import Head, bound_tokens, make_request
 from ml_intern.base.clock import Clock
-from ml_intern.base.errors import ModelError
+from ml_intern.base.errors import ModelError, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
-from ml_intern.model.port import CallDelta, Delta, Finished, Model, TextDelta, ThinkingDelta
+from ml_intern.model.port import CallDelta, Delta, Finished, Model, Request, TextDelta, ThinkingDelta
 from ml_intern.model.prices import price_of
 from ml_intern.policy.purse import quote_attempt
 from ml_intern.record.events import (
@@ -79,7 +79,7 @@ class Asker:
         lost = self.log.view.lane(lane).turn.attempt
         if lost is not None:
             what = "The process ended while the model was answering."
-            failed = ModelFailed(lost.attempt, "lost", what, "", True, lost.reserved, bound=True)
+            failed = ModelFailed(lost.attempt, "lost", what, "", transient=True, cost=lost.reserved, bound=True)
             await self.log.add(failed, lane)
 
     async def _attempt(self, lane: str, role: Role, asked: ModelAsked) -> None:
@@ -87,22 +87,16 @@ class Asker:
         shown = _Shown(self.live, self.log, lane, asked.attempt)
         request = make_request(self.log.view, lane, self.heads[role], asked.max_output)
         chosen = self.log.view.settings.models[role]
-        finished: Finished | None = None
         try:
-            async with aclosing(self.models[role].ask(request)) as stream:
-                async for item in stream:
-                    if isinstance(item, Finished):
-                        finished = item
-                    else:
-                        shown.show(item, self.clock.now_ms() - begun)
+            finished = await _consume(
+                self.models[role], request, lambda item: shown.show(item, self.clock.now_ms() - begun)
+            )
         except ModelError as error:
             await self._failed(lane, asked, error)
             return
         except asyncio.CancelledError:
             await self._stopped(lane, asked, shown)
             raise
-        if finished is None:
-            raise AssertionError("a model's stream ended without Finished or ModelError")
         total_ms = self.clock.now_ms() - begun
         await self.log.add(_replied(asked, chosen, finished, shown.first_ms or total_ms, total_ms), lane)
 
@@ -127,9 +121,21 @@ class Asker:
             await self.log.add(RetryPlanned(due, failures), lane)
 
     async def _stopped(self, lane: str, asked: ModelAsked, shown: "_Shown") -> None:
-        """Only a stop that is in the record leaves a trace; a dying process leaves the attempt open, as a crash would."""
+        """Only a stop that is in the record leaves a trace; a dying process leaves the attempt open,
+        as a crash would.
+        """
         if self.log.view.lane(lane).turn.stopping is not None:
-            await self.log.add(ModelStopped(asked.attempt, shown.text, asked.reserved, True), lane)
+            await self.log.add(ModelStopped(asked.attempt, shown.text, asked.reserved, bound=True), lane)
+
+
+async def _consume(model: Model, request: Request, show: Callable[[Delta], None]) -> Finished:
+    """The end of the stream, after every delta was shown."""
+    async with aclosing(model.ask(request)) as stream:
+        async for item in stream:
+            if isinstance(item, Finished):
+                return item
+            show(item)
+    raise Unreachable("The model's answer ended without its end.", "It is asked again.", may_be_billed=True)
 
 
 def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_ms: int, total_ms: int) -> ModelReplied:
@@ -150,7 +156,9 @@ def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_m
 
 
 def _wait_s(failures: int, retry_after_s: float | None) -> float:
-    """Exponential with full jitter in its upper half, or what the provider said plus a little, so that callers spread."""
+    """Exponential with full jitter in its upper half, or what the provider said plus a little,
+    so that callers spread.
+    """
     if retry_after_s is not None:
         return retry_after_s + random.uniform(0, 0.25)
     longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1))

@@ -1,4 +1,6 @@
-"""Turns the view of a lane into a request, and bounds how many prompt tokens it can hold. Knows no provider and no price."""
+"""Turns the view of a lane into a request, and bounds how many prompt tokens it can hold.
+Knows no provider and no price.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,6 @@
-"""The system text of the main agent, filled with what is really there. Stable over a session, so that prefixes stay cached."""
+"""The system text of the main agent, filled with what is really there. Stable over a session,
+so that prefixes stay cached.
+"""
 
 from datetime import UTC, datetime
 from importlib.resources import files

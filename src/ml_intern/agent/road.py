@@ -1,6 +1,7 @@
 """The one road of every call: resolve, validate, prepare, judge, reserve and start, run, finish. Knows no tool by name.
 
-The road never raises for a call's sake: each ends finished or held, and the model always gets an answer. Only a record that
+The road never raises for a call's sake: each ends finished or held, and the model always gets an answer.
+Only a record that
 can no longer be written, and cancellation, come out of it.
 """
 
@@ -26,7 +27,7 @@ from ml_intern.record.messages import Call
 from ml_intern.record.secrets import CleanStream
 from ml_intern.record.view import View
 from ml_intern.toolkit.registry import Registry
-from ml_intern.toolkit.schema import parse_args
+from ml_intern.toolkit.schema import Invalid, parse
 from ml_intern.toolkit.tool import Context, Prepared, Result, Tool
 
 SIDE_BY_SIDE = 8
@@ -57,7 +58,8 @@ class Road:
     async def settle(self, lane: str) -> bool:
         """Take every open call of `lane` as far as it goes now; whether any moved.
 
-        Calls are taken in order. Those that only look run side by side; each other one waits for all before it, and a held
+        Calls are taken in order. Those that only look run side by side; each other one waits for all before it,
+        and a held
         one holds back every later one that would change something.
         """
         before = self.log.view.seq
@@ -113,8 +115,12 @@ class Road:
                 return True
         return False
 
-    async def _take_changing(self, lane: str, open_call: OpenCall, ready: _Ready, looking: list[asyncio.Task[None]]) -> None:
-        """A call that changes something starts after all before it; what it was prepared on may have changed till then."""
+    async def _take_changing(
+        self, lane: str, open_call: OpenCall, ready: _Ready, looking: list[asyncio.Task[None]]
+    ) -> None:
+        """A call that changes something starts after all before it; what it was prepared on may have changed till
+        then.
+        """
         if looking:
             await _all(looking)
             fresh = await self._make_ready(lane, open_call.call)
@@ -136,9 +142,9 @@ class Road:
         if tool is None:
             await self._finish(lane, call, "invalid", self.registry.unknown(call.tool))
             return None
-        args = parse_args(tool.args, call.arguments)
-        if isinstance(args, str):
-            await self._finish(lane, call, "invalid", f"{INVALID} {args}")
+        args = parse(tool.args, call.arguments)
+        if isinstance(args, Invalid):
+            await self._finish(lane, call, "invalid", f"{INVALID} {args.text}")
             return None
         prepared = await self._guarded(lane, call, tool.prepare, args, self._context(lane, call))
         if not isinstance(prepared, Prepared):
@@ -154,7 +160,9 @@ class Road:
         """Hold the call, or answer "no" where nobody is there to ask."""
         mode = self.log.view.settings.mode
         if mode is None or mode.on_ask == "deny":
-            text = f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. Find another way."
+            text = (
+                f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. Find another way."
+            )
             await self._finish(lane, open_call.call, "denied", text)
             return
         reason = ask.reason
@@ -202,9 +210,12 @@ class Road:
         call, started = open_call.call, open_call.started
         assert started is not None
         tool = self.registry.find(call.tool)
-        args = parse_args(tool.args, call.arguments) if tool is not None else ""
-        if tool is None or isinstance(args, str) or started.replay == "unsafe":
-            text = "Interrupted: the process ended while this ran, and whether it took effect is unknown. Look before you repeat it."
+        args = parse(tool.args, call.arguments) if tool is not None else Invalid("")
+        if tool is None or isinstance(args, Invalid) or started.replay == "unsafe":
+            text = (
+                "Interrupted: the process ended while this ran, and whether it took effect is unknown. "
+                "Look before you repeat it."
+            )
             await self._finish(lane, call, "lost", text)
             return
         if started.replay != "pure":
@@ -225,13 +236,18 @@ class Road:
         if ready is None:
             return
         if started.replay != "pure" and ready.binding != started.binding:
-            text = "Not run: the process ended before it began, and what it looked at has changed since. Look again, then repeat it."
+            text = (
+                "Not run: the process ended before it began, and what it looked at has changed since. "
+                "Look again, then repeat it."
+            )
             await self._finish(lane, open_call.call, "lost", text)
             return
         await self._run(lane, open_call.call, ready)
 
     async def _guarded(self, lane: str, call: Call, step: Callable[..., Any], *given: Any) -> Any:
-        """What `step` returns, or the call's failure already recorded as its answer (then a ToolFinished comes back)."""
+        """What `step` returns, or the call's failure already recorded as its answer (then a ToolFinished comes
+        back).
+        """
         try:
             return await step(*given)
         except SessionError:

@@ -1,4 +1,6 @@
-"""A persistent append-only sequence: appending costs O(1) and leaves every older version as it was. Knows no item type."""
+"""A persistent append-only sequence: appending costs O(1) and leaves every older version as it was.
+Knows no item type.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar

@@ -1,4 +1,6 @@
-"""The port to a model: one request, a stream of deltas, one finished reply or one typed error. Knows no retry and no purse."""
+"""The port to a model: one request, a stream of deltas, one finished reply or one typed error.
+Knows no retry and no purse.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -62,7 +64,9 @@ Delta = TextDelta | ThinkingDelta | CallDelta
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a good stream. `usage` is None where the provider reported none. `served_by` is the model it says it was."""
+    """The end of a good stream. `usage` is None where the provider reported none.
+    `served_by` is the model it says it was.
+    """
 
     reply: Reply
     usage: Usage | None
@@ -91,7 +95,9 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of a model before it is asked. None is unknown, never zero; a local server is free by `Prices(0, 0)`."""
+    """What is known of a model before it is asked. None is unknown, never zero; a local server is free by `Prices(0,
+    0)`.
+    """
 
     id: str
     window: int | None

@@ -72,7 +72,9 @@ def _judge_one(effect: Effect, mode: Mode) -> Verdict:
 
 
 def _judge_spending(effect: Spends, mode: Mode) -> Verdict:
-    """In `auto` spending on the session's own payer is free up to the cap, which the purse holds when the call starts."""
+    """In `auto` spending on the session's own payer is free up to the cap,
+    which the purse holds when the call starts.
+    """
     if not effect.own:
         return Ask(f"spends up to {show(Micro(effect.amount))} of {effect.payer}, another payer", floor=True)
     if mode == "auto":

@@ -1,4 +1,6 @@
-"""What an attempt at a model may cost, and how long its answer may be so that the cap holds. Pure; knows no provider."""
+"""What an attempt at a model may cost, and how long its answer may be so that the cap holds. Pure;
+knows no provider.
+"""
 
 from dataclasses import dataclass
 

@@ -32,4 +32,6 @@ def decode(line: bytes) -> Entry:
         return _adapter().validate_python(upcast(json.loads(line)))
     except (ValidationError, ValueError, KeyError) as error:
         what = f"An entry of this session cannot be read: {str(error).splitlines()[0]}."
-        raise StoreFailed(what, "Open it with the version of ml-intern that wrote it, or export what `show` can read.") from error
+        raise StoreFailed(
+            what, "Open it with the version of ml-intern that wrote it, or export what `show` can read."
+        ) from error

@@ -1,9 +1,12 @@
 """Every event a session can hold, with the rules of their order. Knows no store, no model, no tool.
 
-An event is stored inside an `Entry` that numbers it. Old entries are turned into today's by `upcast.py`. The events of one
-lane: `UserSaid (ModelAsked (ModelReplied | ModelFailed [RetryPlanned] | ModelStopped) (ToolHeld ToolAnswered)* ToolStarted?
-ToolFinished ...)* TurnEnded`; every `ModelAsked` is closed by exactly one of the three, every call of a `ModelReplied` by
-exactly one `ToolFinished`, with or without a `ToolStarted`.
+An event is stored inside an `Entry` that numbers it. Old entries are turned into today's by `upcast.py`. In one lane:
+
+    UserSaid (ModelAsked (ModelReplied | ModelFailed RetryPlanned? | ModelStopped)
+              (ToolHeld ToolAnswered)* ToolStarted? ToolFinished ...)* TurnEnded
+
+Every `ModelAsked` is closed by exactly one of the three; every call of a `ModelReplied` by exactly one `ToolFinished`,
+with or without a `ToolStarted`.
 """
 
 from dataclasses import dataclass
@@ -37,11 +40,15 @@ class FileRead:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file went from `before` to `after` (hex SHA-256; None: it does not exist, "?": not hashed)."""
+    """A file went from `before` to `after` (hex SHA-256; None: it does not exist, "?": not hashed).
+
+    `authored`: the model gave the content itself, so it knows it; False: a command changed the file.
+    """
 
     path: str
     before: str | None
     after: str | None
+    authored: bool = True
     kind: Literal["file_change"] = "file_change"
 
 
@@ -81,7 +88,9 @@ class OwnerTook:
 
 @dataclass(frozen=True, slots=True)
 class ModelChosen:
-    """From here on `role` is answered by this model. Window, limit and prices are what folds rely on; None is unknown."""
+    """From here on `role` is answered by this model. Window, limit and prices are what folds rely on;
+    None is unknown.
+    """
 
     role: Role
     model: str
@@ -89,6 +98,7 @@ class ModelChosen:
     max_output: int | None
     prices: Prices | None
     payer: str
+    base_url: str = ""
     type: Literal["model_chosen"] = "model_chosen"
 
 
@@ -136,7 +146,9 @@ class UserSaid:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """The turn is to end now: a person said so, or its time is up. What runs is stopped, what did not start will not."""
+    """The turn is to end now: a person said so, or its time is up. What runs is stopped,
+    what did not start will not.
+    """
 
     command: str
     reason: Literal["interrupted", "limit"] = "interrupted"
@@ -156,7 +168,8 @@ class Nudged:
 class ModelAsked:
     """An attempt begins; `reserved` is its worst case, `bound` the most prompt tokens it can hold.
 
-    `head` is the hash of system text and tools: a token count reported for this attempt holds for requests of the same head.
+    `head` is the hash of system text and tools: a token count reported for this attempt holds for requests of the
+    same head.
     """
 
     attempt: str
@@ -171,7 +184,9 @@ class ModelAsked:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplied:
-    """The attempt succeeded. `bound`: usage was not reported, `cost` is the reservation. `overrun`: usage went beyond it."""
+    """The attempt succeeded. `bound`: usage was not reported, `cost` is the reservation. `overrun`:
+    usage went beyond it.
+    """
 
     attempt: str
     reply: Reply
@@ -375,13 +390,17 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 
-FLUSHED = (SessionStarted, OwnerTook, ModelAsked, ToolStarted, ToolAnswered, CapSet, UserSaid)
-"""Events that are on disk, not only in the page cache, before `Log.add` returns: something outside follows from them."""
+FLUSHED = (ModelAsked, ToolStarted, ToolAnswered, CapSet)
+"""Events that are on disk, not only in the page cache, before `Log.add` returns:
+something outside follows from them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One numbered event: `seq` counts from 1 without gaps, `at` is milliseconds since 1970, `v` the schema's version."""
+    """One numbered event: `seq` counts from 1 without gaps, `at` is milliseconds since 1970,
+    `v` the schema's version.
+    """
 
     seq: int
     at: int

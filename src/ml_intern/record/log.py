@@ -19,7 +19,8 @@ class Journal(Protocol):
     """Where one session's lines are kept, for its present owner."""
 
     async def append(self, seq: int, line: bytes, *, flush: bool) -> None:
-        """Write line `seq`; with `flush` it is on disk on return, otherwise within a second. It survives SIGKILL either way.
+        """Write line `seq`; with `flush` it is on disk on return, otherwise within a second.
+        It survives SIGKILL either way.
 
         Raises:
             StaleOwner: the session has another owner by now; nothing was written.

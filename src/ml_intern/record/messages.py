@@ -23,7 +23,9 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Provider state that must go back byte for byte (signatures, encrypted reasoning). Never rewritten, never shown."""
+    """Provider state that must go back byte for byte (signatures, encrypted reasoning). Never rewritten,
+    never shown.
+    """
 
     value: str
 

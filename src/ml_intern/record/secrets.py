@@ -54,11 +54,15 @@ class Secrets:
         return data
 
     def clean_value(self, value: T, encoded: str) -> T:
-        """`value` (an event) with every secret replaced; `encoded` is its JSON, looked through first because hits are rare."""
+        """`value` (an event) with every secret replaced; `encoded` is its JSON,
+        looked through first because hits are rare.
+        """
         return self._walk(value) if self.in_text(encoded) else value
 
     def hold_back(self, text: str) -> int:
-        """How many characters at the end of `text` may be the beginning of a secret: a stream waits for what follows them."""
+        """How many characters at the end of `text` may be the beginning of a secret:
+        a stream waits for what follows them.
+        """
         longest = min(len(text), max((len(form) for form in self._forms), default=1) - 1)
         return next((size for size in range(longest, 0, -1) if text[-size:] in self._prefixes), 0)
 

@@ -9,7 +9,9 @@ STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Step N turns an entry of version N into one of version N + 1. Version 1 is the first, so there is none yet."""
 
 
-def upcast(raw: dict[str, Any], steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = STEPS) -> dict[str, Any]:
+def upcast(
+    raw: dict[str, Any], steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = STEPS
+) -> dict[str, Any]:
     """The decoded entry `raw` in today's form.
 
     Raises:

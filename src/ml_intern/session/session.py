@@ -32,7 +32,8 @@ class Session:
         return self._worker.log
 
     async def send(self, command: Command) -> Refusal | None:
-        """Record `command`; a stop is felt at once. A refusal says why nothing was recorded; a repeated id is no refusal.
+        """Record `command`; a stop is felt at once. A refusal says why nothing was recorded;
+        a repeated id is no refusal.
 
         Raises:
             SessionError: the record can no longer be written.
@@ -53,18 +54,24 @@ class Session:
         """
         timer = self._start_timer()
         try:
-            while True:
-                self._task = asyncio.create_task(self._work())
-                try:
-                    return await self._task
-                except asyncio.CancelledError:
-                    # A stop cancels the task, not us: the loop then closes the turn. Our own cancellation goes on up.
-                    if self._is_cancelled() or self.log.view.lane(MAIN).turn.stopping is None:
-                        raise
+            pause = await self._run_once()
+            while pause is None:
+                pause = await self._run_once()
+            return pause
         finally:
             if timer is not None:
                 timer.cancel()
             await self._end_task()
+
+    async def _run_once(self) -> Wait | Rest | None:
+        """None: a stop cancelled the task, and the loop must now close the turn. Our own cancellation goes on up."""
+        self._task = asyncio.create_task(self._work())
+        try:
+            return await self._task
+        except asyncio.CancelledError:
+            if self._is_cancelled() or self.log.view.lane(MAIN).turn.stopping is None:
+                raise
+            return None
 
     async def _work(self) -> Wait | Rest:
         try:
@@ -74,7 +81,9 @@ class Session:
         except Exception as error:  # A bug of ours must not lose the session: the turn ends, the log keeps the trace.
             _log.exception("the loop broke")
             what = f"ml-intern itself broke ({type(error).__name__}: {error})."
-            await self.log.add(TurnEnded("failed", what, "Nothing is lost: resume the session, and report this please."))
+            await self.log.add(
+                TurnEnded("failed", what, "Nothing is lost: resume the session, and report this please.")
+            )
             return Rest()
 
     def _is_cancelled(self) -> bool:

@@ -15,7 +15,8 @@ from ml_intern.record.view import View
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The call's own facts. `key` is unique per call and stable over restarts; `view` is the state when the call was taken up.
+    """The call's own facts. `key` is unique per call and stable over restarts;
+    `view` is the state when the call was taken up.
 
     `live` sends a line of progress to whoever watches; it is dropped when the call finishes.
     """
@@ -32,7 +33,8 @@ class Context:
 class Prepared:
     """What a call would do. `payload` is the tool's own, handed back to `run` untouched.
 
-    `inputs` are (name, SHA-256) of everything prepare looked at: an approval is bound to them. `quote` is the worst-case
+    `inputs` are (name, SHA-256) of everything prepare looked at: an approval is bound to them.
+    `quote` is the worst-case
     price in micro-dollars of `payer`.
     """
 
@@ -48,7 +50,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished call: `text` for the model (already within the tool's budget), `display` for people, `facts` for the record.
+    """A finished call: `text` for the model (already within the tool's budget), `display` for people,
+    `facts` for the record.
 
     `whole` is the full output where `text` was clipped: the road keeps it as a blob that the model can page.
     """
@@ -97,7 +100,8 @@ class Tool(Protocol):
         ...
 
     async def recover(self, args: Any, started: ToolStarted, context: Context) -> Result | None:
-        """After a crash between `ToolStarted` and `ToolFinished`: the effect's result if it happened, None if it did not.
+        """After a crash between `ToolStarted` and `ToolFinished`: the effect's result if it happened,
+        None if it did not.
 
         Waits for an effect that still runs. Only asked of tools whose prepared replay is not `pure`.
         """

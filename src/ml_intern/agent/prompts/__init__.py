@@ -1,0 +1,1 @@
+"""The texts that models are told before a conversation."""

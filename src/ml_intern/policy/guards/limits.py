@@ -10,7 +10,9 @@ def limits(view: View, lane: str, now_ms: int) -> EndTurn | None:
     opened = view.lane(lane).opened
     most = opened.max_steps if opened is not None else bounds.max_steps
     if most is not None and turn.steps >= most:
-        return EndTurn(f"The turn has used its {most} steps.", "Resume the session, with a higher --max-steps if needed.")
+        return EndTurn(
+            f"The turn has used its {most} steps.", "Resume the session, with a higher --max-steps if needed."
+        )
     if bounds.max_time_s is not None and now_ms - turn.started_ms >= bounds.max_time_s * 1000:
         return EndTurn("The time for this turn is up.", "Resume the session, with a longer --max-time if needed.")
     return None

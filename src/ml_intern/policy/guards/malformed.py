@@ -25,6 +25,6 @@ def malformed(view: View, lane: str, now_ms: int) -> Nudge | None:
     if not all(answer.text.startswith(INVALID) for answer in answers):
         return None
     return Nudge(
-        f"Two calls of `{answers[0].tool}` in a row had arguments that could not be read. Do it another way: send less at "
-        "once (a long text in several parts, each well under the output limit), and check that the JSON is complete."
+        f"Two calls of `{answers[0].tool}` in a row had arguments that could not be read. Do it another way: send less "
+        "at once (a long text in several parts, each well under the output limit), and check that the JSON is complete."
     )

@@ -58,10 +58,11 @@ def _seen(files: Files, path: str, sha: str, entry: Entry) -> Mapping[str, FileF
 
 
 def _changed(files: Files, change: FileChange, entry: Entry) -> Files:
-    """A change with a known hash was written by a tool from content its lane chose; "?" means others must look again."""
+    """What a model wrote itself it knows; after a command's change it must look again."""
     known = dict(files.known)
     if change.after is None or change.after == "?":
         known.pop(change.path, None)
     else:
-        known[change.path] = FileFact(change.after, entry.seq, frozenset({entry.lane}))
+        seen_by = frozenset({entry.lane}) if change.authored else frozenset[str]()
+        known[change.path] = FileFact(change.after, entry.seq, seen_by)
     return Files(known, {**files.changed, change.path: change.after})

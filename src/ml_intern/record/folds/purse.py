@@ -17,7 +17,9 @@ from ml_intern.record.events import (
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """Micro-dollars. `reserved` maps an attempt's or a call's id to its worst case; `cap` None means none was set yet."""
+    """Micro-dollars. `reserved` maps an attempt's or a call's id to its worst case;
+    `cap` None means none was set yet.
+    """
 
     cap: int | None = None
     spent: int = 0

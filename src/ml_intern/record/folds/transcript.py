@@ -1,6 +1,7 @@
 """What one lane's model sees, as messages in order. Knows no provider and no prompt.
 
-A message that arrives while a reply's calls are open waits until all are answered: providers refuse anything between a call
+A message that arrives while a reply's calls are open waits until all are answered:
+providers refuse anything between a call
 and its answer. Answers stand in the order of the calls, whichever finished first, so that a request's prefix is stable.
 """
 

@@ -1,4 +1,6 @@
-"""Where one lane stands in its turn: open or at rest, steps, the open attempt, failures in a row, what ends it. Knows no guard."""
+"""Where one lane stands in its turn: open or at rest, steps, the open attempt, failures in a row, what ends it.
+Knows no guard.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -30,7 +32,8 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`steps` counts replies of this turn; `failures` attempts that failed in a row; `queued` messages wait for its end.
+    """`steps` counts replies of this turn; `failures` attempts that failed in a row;
+    `queued` messages wait for its end.
 
     `denied` is the answer to the last call that was denied, while nothing was called since.
     """
@@ -89,7 +92,9 @@ def _attempted(turn: Turn, event: Event) -> Turn:
 
 def _asked_to_stop(reason: Literal["interrupted", "limit"]) -> Stopping:
     if reason == "limit":
-        return Stopping("limit", "The time for this turn is up.", "Resume the session, with a longer --max-time if needed.")
+        return Stopping(
+            "limit", "The time for this turn is up.", "Resume the session, with a longer --max-time if needed."
+        )
     return Stopping("interrupted", "The turn was stopped.", "Resume the session and say what to do next.")
 
 

@@ -1,0 +1,98 @@
+"""Settles what a session runs with: model, cap, mode, limits. What changed becomes events.
+Knows no door and no tool.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
+from ml_intern.base.errors import BadSettings
+from ml_intern.base.money import show, usd
+from ml_intern.model.catalog import describe, resolve
+from ml_intern.model.local import no_model
+from ml_intern.model.port import Model, ModelInfo
+from ml_intern.record.events import CapSet, Event, LimitsSet, ModelChosen, ModeSet
+from ml_intern.record.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A model that is given instead of chosen: a script (the demo, tests)."""
+
+    model: Model
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model of a session: what is recorded of it, and how its access is made (imports its wire,
+    so not at start-up).
+    """
+
+    event: ModelChosen
+    make: Callable[[], Model]
+
+
+async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | None) -> Choice:
+    """The main model: what the launch says, else what the record says.
+
+    Raises:
+        BadSettings: no model, no key, an unknown provider, or a price that is not known, so that no cap could hold.
+    """
+    if played is not None:
+        return Choice(_event(played.info, ""), lambda: played.model)
+    model = launch.model or (recorded.model if recorded is not None else None)
+    if model is None:
+        raise await no_model(launch.environ)
+    same = recorded is not None and model == recorded.model
+    base_url = launch.base_url or (recorded.base_url if recorded is not None and same else "")
+    endpoint = resolve(model, base_url, launch.environ)
+    info = describe(model, base_url, launch.price or "", launch.environ)
+    event = _event(info, base_url)
+    if recorded is not None and same and not launch.price and not launch.base_url:
+        event = recorded
+    if event.prices is None:
+        what = f"The price of {info.id} is not known, so no budget could hold."
+        raise BadSettings(what, "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing).")
+
+    def make() -> Model:
+        from ml_intern.model.wire.chat import Chat  # httpx2 costs a quarter of a second: not before it is needed
+
+        return Chat(endpoint)
+
+    return Choice(event, make)
+
+
+def settings_events(view: View, launch: Launch, choice: Choice) -> list[Event]:
+    """What must be recorded so that the session runs as `launch` asks; nothing for what stays as it was.
+
+    Raises:
+        BadSettings: the new cap is below what is already spent.
+    """
+    events: list[Event] = [] if view.settings.models.get("main") == choice.event else [choice.event]
+    cap = launch.budget if launch.budget is not None else view.purse.cap
+    cap = usd(DEFAULT_BUDGET) if cap is None else cap
+    if launch.budget is not None and launch.budget < view.purse.spent:
+        spent = f"--budget {show(launch.budget)} is less than what this session has spent."
+        raise BadSettings(spent, f"It has spent {show(usd(view.purse.spent / 1_000_000))}: give more than that.")
+    events += [CapSet(cap, "user")] if cap != view.purse.cap else []
+    return [*events, *_mode_events(view, launch), *_limit_events(view, launch)]
+
+
+def _event(info: ModelInfo, base_url: str) -> ModelChosen:
+    return ModelChosen("main", info.id, info.window, info.max_output, info.prices, info.payer, base_url)
+
+
+def _mode_events(view: View, launch: Launch) -> list[Event]:
+    now = view.settings.mode
+    mode = launch.mode or (now.mode if now is not None else "auto")
+    on_ask = launch.on_ask or (now.on_ask if now is not None else "deny")
+    wanted = ModeSet(mode, on_ask)
+    return [wanted] if wanted != now else []
+
+
+def _limit_events(view: View, launch: Launch) -> list[Event]:
+    now = view.settings.limits
+    steps = launch.max_steps or now.max_steps or DEFAULT_STEPS
+    wanted = LimitsSet(steps, launch.max_time_s or now.max_time_s)
+    return [wanted] if wanted != now else []

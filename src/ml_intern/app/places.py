@@ -1,0 +1,36 @@
+"""Where things lie on this machine (XDG folders). Knows no file's content."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import PlatformDirs
+
+APP = "ml-intern"
+DATA_VARIABLE = "ML_INTERN_DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """`data` must not be lost (sessions); `cache` may be (environments of scripts, probes)."""
+
+    data: Path
+    cache: Path
+
+    @property
+    def environments(self) -> Path:
+        """The store of built script environments, shared by all sessions."""
+        return self.cache / "environments"
+
+    @property
+    def level(self) -> Path:
+        """What the last probe of the sandbox found."""
+        return self.cache / "level.json"
+
+
+def find_places(environ: Mapping[str, str] = os.environ) -> Places:
+    """The folders of this user; ML_INTERN_DATA overrides where sessions are kept."""
+    folders = PlatformDirs(APP, appauthor=False)
+    data = environ.get(DATA_VARIABLE)
+    return Places(Path(data).absolute() if data else Path(folders.user_data_dir), Path(folders.user_cache_dir))

@@ -1,0 +1,144 @@
+"""`ml-intern`: the commands and their flags. Every door is imported when its command runs: start-up time is a promise.
+
+Knows no session, tool or provider.
+"""
+
+import sys
+from typing import Any, Literal
+
+import click
+
+from ml_intern import __version__
+
+RUN = "run"
+
+Format = Literal["text", "json", "stream-json"]
+
+
+class Commands(click.Group):
+    """A first word that is no command is a prompt: `ml-intern "train a classifier"`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` before anything that does not name a command or ask for help or the version."""
+        own = {"--help", "-h", "--version"}
+        if not (args and (args[0] in self.commands or args[0] in own)) and (args or not sys.stdin.isatty()):
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+
+def _flags(command: Any) -> Any:
+    """The flags that every run takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option("--model", "-m", metavar="ID", help="provider/model, or org/name on the Hugging Face router."),
+    click.option("--base-url", metavar="URL", help="Endpoint of an OpenAI-compatible server."),
+    click.option("--price", metavar="IN/OUT", help="USD per million tokens, where the price is not known."),
+    click.option("--mode", metavar="MODE", help="ask or auto (default: auto)."),
+    click.option("--on-ask", metavar="WHAT", help="A call that needs a person: deny (default) or hold."),
+    click.option("--budget", metavar="USD", help="Hard cap of the session (default: 5.00)."),
+    click.option("--max-steps", type=int, metavar="N", help="Most model replies of a turn (default: 300)."),
+    click.option("--max-time", metavar="TIME", help="Most time of a turn: 90s, 15m, 2h (default: none)."),
+    click.option(
+        "--output-format",
+        "output",
+        type=click.Choice(["text", "json", "stream-json"]),
+        default="text",
+        show_default=True,
+        help="What goes to stdout: the answer, one JSON object, or every event as a line of JSON.",
+    ),
+    click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
+    click.option("--take-over", is_flag=True, help="Take a session from a process that hangs."),
+)
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 bad settings, 3 budget, 4 limit, 5 held, 6 denied, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="ml-intern")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """An autonomous ML engineer: reads, trains, evaluates; in a sandbox, under a hard budget, with nothing lost.
+
+    \b
+    ml-intern "PROMPT" [FLAGS]    do a task (see `ml-intern run --help` for the flags)
+    ml-intern demo                the main job without key, account or network
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command(RUN)
+@click.argument("prompt", required=False)
+@click.option("--cwd", metavar="FOLDER", help="The workspace: the folder the agent may write (default: here).")
+@click.option("--resume", metavar="ID|last", help="Say the prompt in this session instead of a new one.")
+@_flags
+def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
+    """Do PROMPT (or what stdin says) unattended; the answer goes to stdout, progress to stderr.
+
+    The environment variables ML_INTERN_MODEL, ML_INTERN_BASE_URL, ML_INTERN_MODE and ML_INTERN_BUDGET stand for
+    their flags;
+    ML_INTERN_DATA is the folder that holds the sessions.
+    """
+    from ml_intern.cli import start
+
+    sys.exit(start.run(prompt, resume, start.Output(output, quiet), take_over, flags))
+
+
+@cli.command()
+@click.argument("session", default="last", metavar="[ID|last]")
+@click.argument("message", required=False)
+@click.option("--approve", multiple=True, metavar="CALL|all", help="Allow a held call.")
+@click.option("--deny", multiple=True, metavar="CALL|all", help="Refuse a held call.")
+@click.option("--reason", default="", help="What the model is told with a refusal.")
+@_flags
+def resume(session: str, message: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
+    """Go on with a session from the very step where it stopped; answer its held calls; say MESSAGE in it."""
+    from ml_intern.cli import start
+
+    answers = start.Answers(flags.pop("approve"), flags.pop("deny"), flags.pop("reason"))
+    sys.exit(start.resume(session, message, answers, start.Output(output, quiet), take_over, flags))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--limit", "-n", type=int, default=20, show_default=True, help="How many, newest first.")
+def sessions(as_json: bool, limit: int) -> None:
+    """List the sessions of this machine, newest first."""
+    from ml_intern.cli import records
+
+    sys.exit(records.list_sessions(as_json, limit))
+
+
+@cli.command()
+@click.argument("session", default="last", metavar="[ID|last]")
+@click.option("--json", "as_json", is_flag=True, help="Every event as a line of JSON.")
+@click.option("--blob", metavar="SHA", help="Write this kept output to stdout instead.")
+def show(session: str, as_json: bool, blob: str | None) -> None:
+    """Show a session: what was said, done, spent, and what waits."""
+    from ml_intern.cli import records
+
+    sys.exit(records.show(session, as_json, blob))
+
+
+@cli.command()
+@click.option(
+    "--workspace", metavar="FOLDER", default="demo-workspace", show_default=True, help="Where files are left."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the data split and the models.")
+def demo(workspace: str, seed: int) -> None:
+    """Train a real model on a real data set, without key, account or network: only the decisions are scripted."""
+    from ml_intern.demo import play
+
+    sys.exit(play.demo(workspace, seed))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="ml-intern")

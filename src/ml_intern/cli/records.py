@@ -1,0 +1,100 @@
+"""Lists and shows what the store holds, without owning any session. Knows no loop."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict
+
+from ml_intern.app.reading import open_reading
+from ml_intern.base.errors import MlInternError, SessionNotFound
+from ml_intern.base.money import Micro
+from ml_intern.base.money import show as dollars
+from ml_intern.base.text import one_line, visible
+from ml_intern.headless.exits import Exit
+from ml_intern.headless.progress import Progress
+from ml_intern.headless.report import held_lines
+from ml_intern.record.codec import encode
+from ml_intern.record.events import CapSet, Entry, ModelChosen, ModeSet, SessionStarted, UserSaid
+from ml_intern.record.view import View, fold
+
+
+def list_sessions(as_json: bool, limit: int) -> Exit:
+    """Print the newest `limit` sessions."""
+    return _guarded(_list(as_json, limit))
+
+
+def show(session: str, as_json: bool, blob: str | None) -> Exit:
+    """Print one session, its events, or one of its kept outputs."""
+    return _guarded(_show(session, as_json, blob))
+
+
+def _guarded(work: Coroutine[None, None, None]) -> Exit:
+    try:
+        asyncio.run(work)
+    except MlInternError as error:
+        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        return Exit.BAD_SETTINGS if isinstance(error, SessionNotFound) else Exit.FAILED
+    return Exit.DONE
+
+
+async def _list(as_json: bool, limit: int) -> None:
+    async with open_reading() as reading:
+        found = (await reading.sessions())[:limit]
+    if as_json:
+        sys.stdout.write("".join(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in found))
+        return
+    if not found:
+        sys.stdout.write('No session yet. Start one: ml-intern "PROMPT", or try: ml-intern demo\n')
+        return
+    sys.stdout.write(f"{'SESSION':<26}  {'CHANGED':<16}  {'STATE':<7}  {'SPENT':>8}  TITLE\n")
+    for each in found:
+        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.updated / 1000))
+        title = visible(one_line(each.title or each.preview, 60))
+        sys.stdout.write(f"{each.id:<26}  {changed}  {each.state:<7}  {dollars(Micro(each.spent)):>8}  {title}\n")
+
+
+async def _show(session: str, as_json: bool, blob: str | None) -> None:
+    async with open_reading() as reading:
+        found = await reading.resolve(session)
+        if blob is not None:
+            sys.stdout.buffer.write(await reading.blob(found, blob))
+            return
+        entries = await reading.entries(found)
+        owner = await reading.owner(found)
+    if as_json:
+        sys.stdout.buffer.write(b"".join(encode(entry) + b"\n" for entry in entries))
+        return
+    _print(entries, owner)
+
+
+def _print(entries: list[Entry], owner: str) -> None:
+    view, progress = View(), Progress(sys.stdout)
+    for entry in entries:
+        view = fold(view, entry)
+        _print_head(entry)
+        progress.read(entry)
+    lines = [f"spent {dollars(Micro(view.purse.spent))} of {dollars(Micro(view.purse.cap or 0))}"]
+    lines += [f"file {visible(path)}" for path in sorted(view.files.changed)]
+    lines += held_lines(view)
+    lines += [f"open in {owner}"] if owner else []
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _print_head(entry: Entry) -> None:
+    """What progress leaves out because its reader has just said it."""
+    match entry.event:
+        case SessionStarted(session=session, workspace=workspace):
+            line = f"session {session} in {workspace}"
+        case ModelChosen(role=role, model=model, payer=payer):
+            line = f"model ({role}): {model}, paid by {payer}"
+        case CapSet(cap=cap):
+            line = f"budget: {dollars(Micro(cap))}"
+        case ModeSet(mode=mode, on_ask=on_ask):
+            line = f"mode: {mode}, on ask: {on_ask}"
+        case UserSaid(text=text):
+            line = f"> {text}"
+        case _:
+            return
+    sys.stdout.write(f"{visible(line)}\n")

@@ -1,0 +1,66 @@
+"""Starts a run or a resume: flags to settings, settings to the unattended door. Knows no session's inside."""
+
+import sys
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from ml_intern.app.settings import Flags, Launch, make_launch
+from ml_intern.app.wire import Opened, open_session
+from ml_intern.base.errors import BadSettings
+from ml_intern.headless.exits import Exit
+from ml_intern.headless.run import Answers, OutputFormat, Run, run_to_exit
+
+__all__ = ["Answers", "Output", "resume", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What goes where."""
+
+    format: OutputFormat
+    quiet: bool
+
+
+def run(prompt: str | None, session: str | None, output: Output, take_over: bool, flags: dict[str, Any]) -> Exit:
+    """Do a prompt, from the argument or from stdin, in a new session or in `session`."""
+    try:
+        text = _prompt(prompt)
+        launch = make_launch(Flags(**flags))
+    except BadSettings as error:
+        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        return Exit.BAD_SETTINGS
+    return run_to_exit(Run(text, output.format, output.quiet), _opener(launch, session, take_over))
+
+
+def resume(
+    session: str,
+    message: str | None,
+    answers: Answers,
+    output: Output,
+    take_over: bool,
+    flags: dict[str, Any],
+) -> Exit:
+    """Go on with `session`, after its held calls were answered and `message`, if any, was said."""
+    try:
+        launch = make_launch(Flags(**flags))
+    except BadSettings as error:
+        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        return Exit.BAD_SETTINGS
+    return run_to_exit(Run(message, output.format, output.quiet, answers), _opener(launch, session, take_over))
+
+
+def _prompt(prompt: str | None) -> str:
+    text = prompt or ""
+    if prompt is None or prompt == "-":
+        text = "" if sys.stdin.isatty() else sys.stdin.read()
+    if not text.strip():
+        raise BadSettings("There is no prompt.", 'Write it as an argument: ml-intern "train a classifier on iris".')
+    return text
+
+
+def _opener(launch: Launch, session: str | None, take_over: bool) -> Any:
+    def opener() -> AbstractAsyncContextManager[Opened]:
+        return open_session(launch, resume=session, take_over=take_over)
+
+    return opener

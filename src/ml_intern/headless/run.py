@@ -1,0 +1,176 @@
+"""One unattended run: open or resume a session, say the prompt, work to rest, report, exit. Knows no tool,
+no provider.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ml_intern.app.wire import Opened
+from ml_intern.base.errors import BadSettings, MlInternError, SandboxError, SessionBusy, SessionNotFound
+from ml_intern.base.ids import new_id
+from ml_intern.headless.exits import Exit, exit_of
+from ml_intern.headless.progress import Progress
+from ml_intern.headless.report import Tally, as_json, closing_line, held_lines
+from ml_intern.record.codec import encode
+from ml_intern.record.commands import Answer, Say, Stop
+from ml_intern.record.events import Entry
+from ml_intern.record.next import Wait
+from ml_intern.record.view import MAIN, View
+from ml_intern.session.session import Session
+
+CONTINUE = "Go on from where the last turn ended."
+
+OutputFormat = Literal["text", "json", "stream-json"]
+Opener = Callable[[], AbstractAsyncContextManager[Opened]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a person says to held calls: ids, or "all"; `reason` goes to the model with a no."""
+
+    approve: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as the command line asked for it. `prompt` None: go on with what the session holds."""
+
+    prompt: str | None
+    output: OutputFormat = "text"
+    quiet: bool = False
+    answers: Answers = field(default_factory=Answers)
+
+
+def run_to_exit(run: Run, opener: Opener) -> Exit:
+    """Do the run; every failure is one sentence and its remedy on stderr, and an exit code."""
+    try:
+        return asyncio.run(_run(run, opener))
+    except (BadSettings, SessionNotFound, SessionBusy, SandboxError) as error:
+        return _tell(error, Exit.BAD_SETTINGS)
+    except MlInternError as error:
+        return _tell(error, Exit.FAILED)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _tell(error: MlInternError, code: Exit) -> Exit:
+    sys.stderr.write(f"ml-intern: {error.what}\n" + (f"{error.remedy}\n" if error.remedy else ""))
+    return code
+
+
+async def _run(run: Run, opener: Opener) -> Exit:
+    begun = time.monotonic()
+    async with opener() as opened:
+        session, tally = opened.session, Tally()
+        session.log.read_with(tally.read)
+        if not run.quiet:
+            sys.stderr.write(f"{opened.summary}\n")
+            session.log.read_with(Progress().read)
+        if run.output == "stream-json":
+            session.log.read_with(_write_line)
+        await _answer_held(session, run.answers)
+        await _say(session, run.prompt)
+        with _Interrupts(session):
+            pause = await session.run()
+        code = _exit_code(session.log.view, pause)
+        seconds = time.monotonic() - begun
+    _report(run, session.log.view, tally, code, seconds)
+    return code
+
+
+def _write_line(entry: Entry) -> None:
+    sys.stdout.buffer.write(encode(entry) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _answer_held(session: Session, answers: Answers) -> None:
+    """Answer the held calls that were named; a name that fits none is a mistake worth stopping for."""
+    calls = {key: each for lane in session.log.view.lanes.values() for key, each in lane.calls.items()}
+    waiting = {key: each.held for key, each in calls.items() if each.state == "held" and each.held is not None}
+    named = [name for name in (*answers.approve, *answers.deny) if name != "all" and name not in waiting]
+    if named:
+        raise BadSettings(f"No call {named[0]} waits for an answer.", f"Waiting: {', '.join(waiting) or 'none'}.")
+    for key, held in waiting.items():
+        approve = key in answers.approve or "all" in answers.approve
+        deny = key in answers.deny or "all" in answers.deny
+        if approve or deny:
+            await session.send(Answer(new_id(), key, held.binding, not deny, answers.reason))
+
+
+async def _say(session: Session, prompt: str | None) -> None:
+    view = session.log.view
+    turn = view.lane(MAIN).turn
+    if prompt is None and not turn.open and turn.ended is not None and turn.ended.reason not in {"done", "denied"}:
+        prompt = CONTINUE
+    if prompt is None:
+        return
+    refusal = await session.send(Say(new_id(), prompt, seen=view.seq))
+    if refusal is not None:
+        raise BadSettings(refusal.what, refusal.remedy)
+
+
+def _exit_code(view: View, pause: object) -> Exit:
+    if isinstance(pause, Wait):
+        return Exit.HELD
+    ended = view.lane(MAIN).turn.ended
+    return exit_of(ended.reason) if ended is not None else Exit.DONE
+
+
+def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> None:
+    if run.output == "text":
+        text = tally.text or _last_text(view)
+        sys.stdout.write(text if not text or text.endswith("\n") else f"{text}\n")
+    else:
+        sys.stdout.write(as_json(view, tally, code, seconds) + "\n")
+    sys.stdout.flush()
+    if run.quiet and code is Exit.DONE:
+        return
+    ended = view.lane(MAIN).turn.ended
+    session = view.started.session if view.started is not None else ""
+    lines = [closing_line(view, tally, seconds)]
+    if code is Exit.HELD:
+        lines += [*held_lines(view), f"Answer with: ml-intern resume {session} --approve CALL (or --deny CALL)"]
+    elif run.quiet and ended is not None:
+        lines.insert(0, f"{ended.reason}: {ended.what} {ended.remedy}".rstrip())
+    if code not in {Exit.DONE, Exit.HELD}:
+        lines.append(f"Go on with: ml-intern resume {session}")
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+def _last_text(view: View) -> str:
+    """The last answer of a session that had nothing left to do."""
+    for line in reversed(list(view.lane(MAIN).transcript.lines)):
+        if line.message.kind == "reply":
+            return line.message.text
+    return ""
+
+
+class _Interrupts:
+    """Ctrl+C: the first stops the step cleanly, the second ends the process at once;
+    nothing recorded is lost by either.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stop: asyncio.Task[object] | None = None
+
+    def __enter__(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._on_interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+    def _on_interrupt(self) -> None:
+        if self._stop is not None:
+            os._exit(Exit.INTERRUPTED)
+        sys.stderr.write("Stopping; Ctrl+C again leaves at once.\n")
+        self._stop = asyncio.ensure_future(self._session.send(Stop(new_id())))
