@@ -1,25 +1,53 @@
-"""Writes docs/reference/cli.md from the program's own help (`make docs`); a test fails where the page is stale."""
+"""Writes docs/reference/ from the program itself (`make docs`); a test fails where a page is stale."""
 
+import dataclasses
+import inspect
+import json
 import os
 import re
 import subprocess
 import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PAGE = Path(__file__).parent / "reference" / "cli.md"
-_HEAD = """# Commands
+from pydantic import TypeAdapter
 
-Made by `make docs` from the program's own help.
+from ml_intern.headless.exits import Exit
+from ml_intern.headless.report import Tally, as_json
+from ml_intern.record import display, effects, events, messages
+from ml_intern.record.secrets import Secrets
+from ml_intern.record.view import View
+from ml_intern.sandbox.commands import Commands
+from ml_intern.sandbox.levels import Level
+from ml_intern.sandbox.paths import Roots
+from ml_intern.store.blobs import Blobs
+from ml_intern.toolkit.registry import Registry
+from ml_intern.tools import Workshop, make_tools
+
+FOLDER = Path(__file__).parent / "reference"
+_MADE = "Made by `make docs` from the program itself.\n"
+_INTRO = """\
+A session is its entries, in order. `--output-format stream-json` and `ml-intern show --json` print one a line:
+
+```json
+{{"seq": 7, "at": 1795318776808, "lane": "main", "event": {{"type": "user_said", "...": "..."}}, "v": 1}}
+```
+
+`seq` counts from 1 without gaps, `at` is milliseconds since 1970 (UTC), `lane` is the agent that it belongs to, `v` is the
+version of the schema, now {version}. Old entries are read for ever. Money is in micro-dollars (USD x 1e-6).
 """
 _COMMAND = re.compile(r"^  ([a-z][a-z-]*)(?:  .*)?$")
 
 
-def page() -> str:
-    """The page as it should be now."""
+def commands() -> str:
+    """Every command's `--help`."""
     top = shown()
-    commands = [match[1] for line in top.partition("Commands:\n")[2].splitlines() if (match := _COMMAND.match(line))]
-    helps = {"ml-intern": top, **{f"ml-intern {command}": shown(command) for command in commands}}
-    return _HEAD + "".join(f"\n## {name}\n\n```text\n{text.strip()}\n```\n" for name, text in helps.items())
+    names = [match[1] for line in top.partition("Commands:\n")[2].splitlines() if (match := _COMMAND.match(line))]
+    helps = {"ml-intern": top, **{f"ml-intern {command}": shown(command) for command in names}}
+    parts = [f"## {name}\n\n```text\n{text.strip()}\n```\n" for name, text in helps.items()]
+    return "\n".join(["# Commands\n", _MADE, *parts, "## Exit codes\n", *_exit_rows(), "", *_result()])
 
 
 def shown(*command: str) -> str:
@@ -32,7 +60,111 @@ def shown(*command: str) -> str:
     return re.sub(r"^Usage: -c", "Usage: ml-intern", result.stdout)
 
 
+def _exit_rows() -> Iterator[str]:
+    source = inspect.getsource(Exit)
+    yield "| code | name | when |\n|---|---|---|"
+    for member in Exit:
+        said = re.search(rf'^    {member.name} = .*\n    """(.*?)"""', source, re.MULTILINE | re.DOTALL)
+        yield f"| {int(member)} | {member.name.lower()} | {' '.join(said[1].split()) if said else ''} |"
+
+
+def _result() -> Iterator[str]:
+    yield "## The result\n"
+    yield "`--output-format json` prints one object, `stream-json` prints it as its last line:\n"
+    sample = json.loads(as_json(View(), Tally(text="the answer"), Exit.DONE, 1.5))
+    yield f"```json\n{json.dumps(sample, indent=2)}\n```\n"
+
+
+def record() -> str:
+    """Every event, and what stands inside one."""
+    kinds = typing.get_args(typing.get_args(events.Event)[0])
+    inner = [
+        *typing.get_args(events.Fact),
+        *typing.get_args(effects.Effect),
+        *typing.get_args(display.Display),
+        display.PlanItem,
+        *typing.get_args(messages.ReplyPart),
+        messages.Reply,
+        messages.Opaque,
+        messages.Image,
+        messages.Usage,
+        messages.Prices,
+    ]
+    grammar, _, closing = (inspect.getdoc(events) or "").partition("In one lane:")[2].strip().partition("\n\n")
+    rules = f"## Order\n\nIn one lane:\n\n```text\n{inspect.cleandoc(grammar)}\n```\n\n{closing}\n"
+    parts = [
+        "# Events\n",
+        _MADE,
+        intro,
+        rules,
+        "## Events\n",
+        *map(_described, kinds),
+        "## Inside\n",
+        *map(_described, inner),
+    ]
+    return "\n".join(parts)
+
+
+def _described(kind: type) -> str:
+    tag = next((field.default for field in dataclasses.fields(kind) if field.name in {"type", "kind"}), kind.__name__)
+    hints = typing.get_type_hints(kind)
+    rows = [
+        f"| `{field.name}` | {_type_name(hints[field.name])} |"
+        for field in dataclasses.fields(kind)
+        if field.name not in {"type", "kind"}
+    ]
+    table = "\n| field | type |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+    return f"### `{tag}`\n\n{inspect.getdoc(kind)}\n{table}"
+
+
+def _type_name(hint: object) -> str:
+    origin, given = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " \\| ".join(f'`"{value}"`' for value in given)
+    if origin is tuple and given and given[-1] is Ellipsis:
+        return f"list of {_type_name(given[0])}"
+    if origin is tuple:
+        return f"[{', '.join(map(_type_name, given))}]"
+    if origin in {types.UnionType, typing.Union}:
+        return " or ".join(map(_type_name, given))
+    if hint is type(None):
+        return "null"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true/false"}.get(
+        getattr(hint, "__name__", ""), f"`{getattr(hint, '__name__', hint)}`"
+    )
+
+
+def tools() -> str:
+    """What models are told of each tool."""
+    parts = ["# Tools\n", _MADE, "What a model is told of each tool, and the JSON Schema of its arguments.\n"]
+    for row in Registry(make_tools(_workshop())).specs():
+        schema = json.dumps(row.parameters, indent=2)
+        parts.append(f"## {row.name}\n\n{row.text.strip()}\n\n```json\n{schema}\n```\n")
+    return "\n".join(parts)
+
+
+def _workshop() -> Workshop:
+    """Nothing of it is used: a tool's words and arguments do not depend on its session."""
+    folder, secrets = Path("session"), Secrets({})
+    commands, blobs = Commands(folder, Level.FULL), Blobs(folder, secrets)
+    return Workshop(Roots((), ()), commands, blobs, environments=folder, environ={}, folder=folder)
+
+
+def schema() -> str:
+    """The JSON Schema of an entry, for programs that read records."""
+    return json.dumps(TypeAdapter(events.Entry).json_schema(), indent=1) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": commands,
+    "events.md": record,
+    "events.schema.json": schema,
+    "tools.md": tools,
+}
+
+
 if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page())
-    print(f"wrote {PAGE.relative_to(Path.cwd())}" if PAGE.is_relative_to(Path.cwd()) else f"wrote {PAGE}")
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make())
+        print(f"wrote docs/reference/{name}")

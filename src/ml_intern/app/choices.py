@@ -56,9 +56,9 @@ async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | 
         raise BadSettings(what, "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing).")
 
     def make() -> Model:
-        from ml_intern.model.wire.chat import Chat  # httpx2 costs a quarter of a second: not before it is needed
+        from ml_intern.model.wire.chat import ChatModel  # httpx2 costs a quarter of a second: not before it is needed
 
-        return Chat(endpoint)
+        return ChatModel(endpoint)
 
     return Choice(event, make)
 

@@ -28,7 +28,7 @@ from ml_intern.record.view import View
 from ml_intern.sandbox import variables
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.levels import Level, Probe, probe, require
-from ml_intern.sandbox.paths import check_workspace, command_path, session_roots
+from ml_intern.sandbox.paths import Roots, command_path, session_roots
 from ml_intern.session.session import Session
 from ml_intern.store.blobs import Blobs
 from ml_intern.store.folder import session_folder
@@ -79,7 +79,8 @@ async def open_session(
         walls = await probing
         if not session:
             session = new_id()
-            check_workspace(launch.cwd, session_folder(places.data, session), places.environments)
+            # Refuses a workspace that cannot be walled before a session is made of it.
+            await asyncio.to_thread(_roots, launch, launch.cwd, places, session_folder(places.data, session))
             await store.create(session)
         owner = await take(store, session, door, force=take_over)
         stack.callback(owner.release)
@@ -117,9 +118,7 @@ async def _open_log(owner: Owner, launch: Launch, session: str) -> Log:
 def _workshop(log: Log, launch: Launch, places: Places, folder: Path, commands: Commands) -> Workshop:
     """What the session's tools are built from: its folder and the user's environment. Blocks."""
     assert log.view.started is not None
-    also_read = variables.ca_files(launch.environ)
-    workspace = Path(log.view.started.workspace)
-    roots = session_roots(workspace, folder, places.environments, also_read=also_read)
+    roots = _roots(launch, Path(log.view.started.workspace), places, folder)
     return Workshop(
         roots=roots,
         commands=commands,
@@ -128,6 +127,11 @@ def _workshop(log: Log, launch: Launch, places: Places, folder: Path, commands: 
         environ=variables.inside(launch.environ, roots.home, command_path()),
         folder=folder,
     )
+
+
+def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roots:
+    also_read = variables.ca_files(launch.environ)
+    return session_roots(workspace, folder, places.environments, also_read=also_read)
 
 
 async def _put_away(commands: Commands) -> None:
