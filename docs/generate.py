@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally, as_json
-from ml_intern.record import display, effects, events, messages
+from ml_intern.record import display, effects, events, facts, messages
 from ml_intern.record.secrets import Secrets
 from ml_intern.record.view import View
 from ml_intern.sandbox.commands import Commands
@@ -35,8 +35,8 @@ A session is its entries, in order. `--output-format stream-json` and `ml-intern
 {{"seq": 7, "at": 1795318776808, "lane": "main", "event": {{"type": "user_said", "...": "..."}}, "v": 1}}
 ```
 
-`seq` counts from 1 without gaps, `at` is milliseconds since 1970 (UTC), `lane` is the agent that it belongs to, `v` is the
-version of the schema, now {version}. Old entries are read for ever. Money is in micro-dollars (USD x 1e-6).
+`seq` counts from 1 without gaps, `at` is milliseconds since 1970 (UTC), `lane` is the agent that it belongs to, `v` is
+the version of the schema, now {version}. Old entries are read for ever. Money is in micro-dollars (USD x 1e-6).
 """
 _COMMAND = re.compile(r"^  ([a-z][a-z-]*)(?:  .*)?$")
 
@@ -79,7 +79,7 @@ def record() -> str:
     """Every event, and what stands inside one."""
     kinds = typing.get_args(typing.get_args(events.Event)[0])
     inner = [
-        *typing.get_args(events.Fact),
+        *typing.get_args(facts.Fact),
         *typing.get_args(effects.Effect),
         *typing.get_args(display.Display),
         display.PlanItem,
@@ -95,7 +95,7 @@ def record() -> str:
     parts = [
         "# Events\n",
         _MADE,
-        intro,
+        _INTRO.format(version=events.VERSION),
         rules,
         "## Events\n",
         *map(_described, kinds),

@@ -30,7 +30,7 @@ def decode(line: bytes) -> Entry:
         if line.endswith(b'"v":%d}' % VERSION):
             return _adapter().validate_json(line)
         return _adapter().validate_python(upcast(json.loads(line)))
-    except (ValidationError, ValueError, KeyError) as error:
+    except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"An entry of this session cannot be read: {str(error).splitlines()[0]}."
         raise StoreFailed(
             what, "Open it with the version of ml-intern that wrote it, or export what `show` can read."

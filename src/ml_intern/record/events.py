@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ml_intern.record.display import Display, PlanItem
+from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
+from ml_intern.record.facts import Fact, FileChange
 from ml_intern.record.messages import Image, Prices, Reply, Usage
 
 VERSION = 1
@@ -26,41 +27,6 @@ Replay = Literal["pure", "idempotent", "findable", "unsafe"]
 Outcome = Literal["ok", "failed", "invalid", "denied", "stopped", "lost"]
 Ending = Literal["done", "failed", "budget", "limit", "held", "denied", "interrupted", "overflow"]
 Role = Literal["main", "research", "compaction", "title", "judge"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileRead:
-    """A model saw this file's content (`whole`: all of it) when its hash was `sha`."""
-
-    path: str
-    sha: str
-    whole: bool = True
-    kind: Literal["file_read"] = "file_read"
-
-
-@dataclass(frozen=True, slots=True)
-class FileChange:
-    """A file went from `before` to `after` (hex SHA-256; None: it does not exist, "?": not hashed).
-
-    `authored`: the model gave the content itself, so it knows it; False: a command changed the file.
-    """
-
-    path: str
-    before: str | None
-    after: str | None
-    authored: bool = True
-    kind: Literal["file_change"] = "file_change"
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSet:
-    """The plan was replaced by these items."""
-
-    items: tuple[PlanItem, ...]
-    kind: Literal["plan_set"] = "plan_set"
-
-
-Fact = FileRead | FileChange | PlanSet
 
 
 @dataclass(frozen=True, slots=True)

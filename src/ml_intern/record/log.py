@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ml_intern.base.clock import Clock
+from ml_intern.base.errors import StoreFailed
 from ml_intern.record.codec import decode, encode
 from ml_intern.record.events import FLUSHED, Entry, Event
 from ml_intern.record.secrets import Secrets
+from ml_intern.record.texts import storable, with_texts
 from ml_intern.record.view import MAIN, View, fold
 
 _log = logging.getLogger(__name__)
@@ -63,7 +65,12 @@ class Log:
         Raises:
             StoreFailed: a line is damaged, or the lines do not follow each other.
         """
-        return cls(journal, clock, secrets, replay(decode(line) for line in await journal.lines()))
+        lines = await journal.lines()
+        try:
+            return cls(journal, clock, secrets, replay(decode(line) for line in lines))
+        except (ValueError, KeyError) as error:
+            what = f"The entries of this session do not follow each other: {error}."
+            raise StoreFailed(what, "Restore the record from a backup; `show` prints what can be read.") from error
 
     @property
     def view(self) -> View:
@@ -97,16 +104,26 @@ class Log:
             proposed = propose(self._view) if callable(propose) else propose
             if isinstance(proposed, Refusal):
                 return proposed
-            entry = Entry(self._view.seq + 1, self._clock.now_ms(), lane, proposed)
-            line = encode(entry)
-            if self.secrets.in_text(line.decode()):
-                entry = Entry(entry.seq, entry.at, lane, self.secrets.clean_value(proposed, line.decode()))
-                line = encode(entry)
+            entry, line = self._encoded(proposed, lane)
             view = fold(self._view, entry)
             await self._journal.append(entry.seq, line, flush=isinstance(proposed, FLUSHED))
             self._view = view
             self._tell(entry)
         return entry
+
+    def _encoded(self, event: Event, lane: str) -> tuple[Entry, bytes]:
+        """The next entry, cleaned, and its line: what is folded and told is exactly what is stored."""
+        entry = Entry(self._view.seq + 1, self._clock.now_ms(), lane, event)
+        try:
+            line = encode(entry)
+        except ValueError:
+            # A lone surrogate: half of a character that a model or a file name left behind.
+            entry = replace(entry, event=with_texts(event, storable))
+            line = encode(entry)
+        if self.secrets.in_text(line.decode()):
+            entry = replace(entry, event=with_texts(entry.event, self.secrets.clean))
+            line = encode(entry)
+        return entry, line
 
     def _tell(self, entry: Entry) -> None:
         for reader in self._readers:

@@ -6,16 +6,10 @@ A value counts in its plain, JSON-escaped, base64 and URL-quoted forms. Opaque p
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
-
-from ml_intern.record.messages import Opaque
 
 SHORTEST = 12
 """Shorter values are not looked for: they would hit ordinary text."""
-
-T = TypeVar("T")
 
 
 class Secrets:
@@ -53,32 +47,12 @@ class Secrets:
             data = data.replace(form.encode(), label.encode())
         return data
 
-    def clean_value(self, value: T, encoded: str) -> T:
-        """`value` (an event) with every secret replaced; `encoded` is its JSON,
-        looked through first because hits are rare.
-        """
-        return self._walk(value) if self.in_text(encoded) else value
-
     def hold_back(self, text: str) -> int:
         """How many characters at the end of `text` may be the beginning of a secret:
         a stream waits for what follows them.
         """
         longest = min(len(text), max((len(form) for form in self._forms), default=1) - 1)
         return next((size for size in range(longest, 0, -1) if text[-size:] in self._prefixes), 0)
-
-    def _walk(self, value: Any) -> Any:
-        match value:
-            case str():
-                return self.clean(value)
-            case Opaque():
-                return value
-            case tuple():
-                return tuple(self._walk(each) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            case _ if is_dataclass(value) and not isinstance(value, type):
-                changes = {each.name: self._walk(getattr(value, each.name)) for each in fields(value)}
-                return replace(value, **changes)
-            case _:
-                return value
 
 
 def _forms(value: str) -> set[str]:
@@ -89,6 +63,9 @@ def _forms(value: str) -> set[str]:
     encodings = {value, json.dumps(value)[1:-1], quote(value, safe=""), quote_plus(value)}
     encodings |= {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
     encodings |= {raw.hex()} | inner
+    # Text inside a call's arguments is escaped once, inside the record's line of that call twice.
+    for _ in range(2):
+        encodings |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in encodings}
     return {form for form in encodings if len(form) >= SHORTEST}
 
 

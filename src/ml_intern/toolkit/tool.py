@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
-from ml_intern.record.events import Fact, FileChange, Outcome, Replay, ToolStarted
+from ml_intern.record.events import Outcome, Replay, ToolStarted
+from ml_intern.record.facts import Fact, FileChange
 from ml_intern.record.messages import Image
 from ml_intern.record.view import View
 

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ml_intern.record.events import Compacted, Entry, FileChange, FileRead, ToolFinished
+from ml_intern.record.events import Compacted, Entry, ToolFinished
+from ml_intern.record.facts import FileChange, FileRead
 
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
-    """`sha` is the content the model last saw or wrote; `seen` whether it still stands in what lane `lane` can see."""
+    """`sha` is the content a model last saw or wrote; `seen_by`: the lanes that still see it, since which entry."""
 
     sha: str
-    seq: int
-    seen_by: frozenset[str]
+    seen_by: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def fold_files(files: Files, entry: Entry) -> Files:
             return files
         case Compacted(upto=upto):
             known = {
-                path: replace(fact, seen_by=fact.seen_by - {entry.lane}) if fact.seq <= upto else fact
+                path: _forgotten(fact, entry.lane) if fact.seen_by.get(entry.lane, upto + 1) <= upto else fact
                 for path, fact in files.known.items()
             }
             return replace(files, known=known)
@@ -53,8 +53,12 @@ def fold_files(files: Files, entry: Entry) -> Files:
 
 def _seen(files: Files, path: str, sha: str, entry: Entry) -> Mapping[str, FileFact]:
     before = files.known.get(path)
-    others = before.seen_by if before is not None and before.sha == sha else frozenset[str]()
-    return {**files.known, path: FileFact(sha, entry.seq, others | {entry.lane})}
+    others = before.seen_by if before is not None and before.sha == sha else dict[str, int]()
+    return {**files.known, path: FileFact(sha, {**others, entry.lane: entry.seq})}
+
+
+def _forgotten(fact: FileFact, lane: str) -> FileFact:
+    return replace(fact, seen_by={other: seq for other, seq in fact.seen_by.items() if other != lane})
 
 
 def _changed(files: Files, change: FileChange, entry: Entry) -> Files:
@@ -63,6 +67,5 @@ def _changed(files: Files, change: FileChange, entry: Entry) -> Files:
     if change.after is None or change.after == "?":
         known.pop(change.path, None)
     else:
-        seen_by = frozenset({entry.lane}) if change.authored else frozenset[str]()
-        known[change.path] = FileFact(change.after, entry.seq, seen_by)
+        known[change.path] = FileFact(change.after, {entry.lane: entry.seq} if change.authored else {})
     return Files(known, {**files.changed, change.path: change.after})

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 from ml_intern.base.trail import Trail
 from ml_intern.record.display import PlanItem
-from ml_intern.record.events import Entry, PlanSet, ToolFinished, Undone
+from ml_intern.record.events import Entry, ToolFinished, Undone
+from ml_intern.record.facts import PlanSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""The tools: the only list of them, and what they are built from. Knows no adapter's insides and no door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_intern.sandbox.commands import Commands
+from ml_intern.sandbox.paths import Roots
+from ml_intern.toolkit.blobs import Blobs
+from ml_intern.toolkit.tool import Tool
+from ml_intern.tools.bash import Bash
+from ml_intern.tools.edit import Edit
+from ml_intern.tools.plan import Plan
+from ml_intern.tools.read import Read
+from ml_intern.tools.scripts import Scripts
+from ml_intern.tools.write import Write
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a session's tools work with. `environ` is the whole environment of commands; `folder` the session's own.
+
+    `environments` is the store of the environments that PEP 723 scripts run in.
+    """
+
+    roots: Roots
+    commands: Commands
+    blobs: Blobs
+    environments: Path
+    environ: Mapping[str, str]
+    folder: Path
+
+
+def make_tools(workshop: Workshop) -> tuple[Tool, ...]:
+    """Every tool of a session, in the order in which models are told of them."""
+    roots = workshop.roots
+    scripts = Scripts(roots, workshop.environments, workshop.folder.resolve() / "scripts")
+    return (
+        Read(roots, workshop.blobs),
+        Write(roots),
+        Edit(roots),
+        Bash(workshop.commands, roots, workshop.blobs, scripts, workshop.environ),
+        Plan(),
+    )

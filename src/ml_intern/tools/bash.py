@@ -1,0 +1,206 @@
+"""Runs shell commands in the session's sandbox. Knows no policy; the walls are the sandbox's."""
+
+import asyncio
+import codecs
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from ml_intern.base.errors import SandboxError, StoreFailed, ToolFailed
+from ml_intern.record.display import LogDisplay
+from ml_intern.record.effects import Effect, Executes, Reaches
+from ml_intern.record.events import Outcome, ToolStarted
+from ml_intern.record.facts import FileChange
+from ml_intern.sandbox import files
+from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
+from ml_intern.sandbox.paths import Roots, place
+from ml_intern.toolkit.blobs import Blobs
+from ml_intern.toolkit.schema import Arguments
+from ml_intern.toolkit.tool import Context, Prepared, Result
+from ml_intern.tools.endings import ending
+from ml_intern.tools.output import SHOWN_CHARS, cleaned, for_people, shortened
+from ml_intern.tools.scripts import Script, Scripts
+from ml_intern.tools.texts import text_of
+from ml_intern.tools.walls import walls_in
+from ml_intern.tools.workspace import changed_since, changes, marks
+
+DEFAULT_TIMEOUT_S = 120
+MOST_TIMEOUT_S = 36_000
+# Linux takes at most 128 KiB as one argument (execve(2), MAX_ARG_STRLEN).
+_MOST_COMMAND_BYTES = 100_000
+_LIVE_CHARS = 16_384
+_END_WITHIN_S = 15.0
+
+
+class BashArgs(Arguments):
+    """What the model sends."""
+
+    command: str = Field(min_length=1, description="The command line.")
+    timeout: int = Field(default=DEFAULT_TIMEOUT_S, ge=1, le=MOST_TIMEOUT_S, description="Deadline in seconds.")
+    description: str = Field(default="", description="What it is for, in a few words.")
+    work_dir: str = Field(default="", description="Folder to start in, if not the workspace.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    command: str
+    timeout_s: int
+    cwd: str
+    scripts: tuple[Script, ...]
+
+
+class Bash:
+    """See bash.md. `environ` is the whole environment of commands."""
+
+    name = "bash"
+    args = BashArgs
+
+    def __init__(
+        self, commands: Commands, roots: Roots, blobs: Blobs, scripts: Scripts, environ: Mapping[str, str]
+    ) -> None:
+        self._commands = commands
+        self._roots = roots
+        self._blobs = blobs
+        self._scripts = scripts
+        self._environ = environ
+        self.text = text_of(__file__, default=DEFAULT_TIMEOUT_S, most=MOST_TIMEOUT_S, shown=SHOWN_CHARS)
+
+    async def prepare(self, args: BashArgs, context: Context) -> Prepared:
+        """The command, the scripts it runs, and whether packages are fetched for them.
+
+        Raises:
+            PathRefused: a folder outside the roots.
+            ToolFailed: no folder, or no command.
+            EnvironmentFailed: a script's header cannot be understood.
+        """
+        if "\0" in args.command or not args.command.strip():
+            raise ToolFailed("The command is empty or holds a NUL character.", "Send a command line.")
+        if len(args.command.encode()) > _MOST_COMMAND_BYTES:
+            raise ToolFailed("The command is too long for a shell.", "Write it to a file, and run that.")
+        cwd = await asyncio.to_thread(self._start_folder, args.work_dir)
+        scripts = await asyncio.to_thread(self._scripts.look, args.command, cwd)
+        effects: list[Effect] = [Executes(args.command)]
+        if any(script.packages for script in scripts):
+            effects.append(Reaches("the package index", known=True))
+        return Prepared(
+            effects=tuple(effects),
+            display=LogDisplay(args.command, args.description),
+            replay="findable",
+            payload=_Planned(args.command, args.timeout, cwd, scripts),
+            inputs=tuple((script.path, script.sha) for script in scripts),
+        )
+
+    async def run(self, prepared: Prepared, context: Context) -> Result:
+        """Build what its scripts need, run it to its end, and tell what it printed and changed.
+
+        Raises:
+            EnvironmentFailed: a script's packages cannot be installed.
+            SandboxError: the command cannot be started.
+        """
+        planned: _Planned = prepared.payload
+        found = await self._scripts.build(planned.scripts, context.key, context.live)
+        before = await asyncio.to_thread(marks, self._roots)
+        spec = Spec(
+            key=context.key,
+            argv=("/bin/bash", "-c", planned.command),
+            cwd=planned.cwd,
+            env={**self._environ, **found},
+            deadline_s=planned.timeout_s,
+            roots=self._roots,
+        )
+        try:
+            ended = await self._commands.run(spec, _live(context.live))
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(self._end(context.key)))
+            raise
+        facts = await asyncio.to_thread(changes, self._roots, before, context.view.files)
+        return await self._result(ended, planned.command, facts)
+
+    async def recover(self, args: BashArgs, started: ToolStarted, context: Context) -> Result | None:
+        """How the command ended, waiting for it if it still runs; None if it never began.
+
+        Raises:
+            SandboxError: it cannot be followed.
+        """
+        match await self._commands.find(context.key):
+            case None:
+                return None
+            case Ended() as ended:
+                return await self._result(ended, args.command, ())
+            case Running():
+                pass
+        try:
+            ended = await self._commands.attach(context.key, _live(context.live))
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(self._end(context.key)))
+            raise
+        return await self._result(ended, args.command, ())
+
+    def _start_folder(self, work_dir: str) -> str:
+        found = place(self._roots, work_dir or ".", self._roots.workspace, write=False)
+        facts = files.stat(found)
+        if facts is None or facts.kind != "folder":
+            raise ToolFailed(f"{found.inside} is {'no folder' if facts else 'not there'}.", "Name an existing folder.")
+        return found.inside
+
+    async def _end(self, key: str) -> None:
+        """Stop the command and wait until its whole tree is gone."""
+        with contextlib.suppress(SandboxError, TimeoutError):
+            async with asyncio.timeout(_END_WITHIN_S):
+                await self._commands.stop(key)
+                await self._commands.attach(key, lambda _: None)
+
+    async def _result(self, ended: Ended, command: str, facts: tuple[FileChange, ...]) -> Result:
+        output = await asyncio.to_thread(_output, ended)
+        text, blob = output.rstrip("\n"), None
+        if len(text) > SHOWN_CHARS:
+            try:
+                blob = await self._blobs.put(output.encode())
+                text = shortened(text, f"read blob:{blob} for all of it")
+            except StoreFailed as error:
+                # The command ran: what can be told of it is told.
+                text = shortened(text, f"it could not be kept: {error.what}")
+        notes = ending(ended)
+        if ended.reason == "lost":
+            notes += await asyncio.to_thread(changed_since, self._roots, ended.output_path.parent)
+        notes += [f"A wall of the sandbox: {wall}" for wall in await asyncio.to_thread(walls_in, text, self._roots)]
+        return Result(
+            text="\n".join([text or "(no output)", *(f"[{note}]" for note in notes)]),
+            display=LogDisplay(command, for_people(text), ended.exit_code, round(ended.duration_s, 3)),
+            outcome=_outcome(ended),
+            facts=facts,
+            blob=blob,
+        )
+
+
+def _live(send: Callable[[str], None]) -> Callable[[bytes], None]:
+    """Decodes what arrives in pieces, and hands on no more of each than a person could read."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def on_output(piece: bytes) -> None:
+        text = decoder.decode(piece)
+        if text:
+            send(text[-_LIVE_CHARS:])
+
+    return on_output
+
+
+def _output(ended: Ended) -> str:
+    try:
+        return cleaned(ended.output_path)
+    except FileNotFoundError:
+        return ""
+
+
+def _outcome(ended: Ended) -> Outcome:
+    match ended.reason:
+        case "exited":
+            return "ok" if ended.exit_code == 0 else "failed"
+        case "deadline" | "memory" | "failed_to_start":
+            return "failed"
+        case "stopped" | "closed":
+            return "stopped"
+        case "lost":
+            return "lost"

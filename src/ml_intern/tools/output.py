@@ -1,0 +1,59 @@
+"""What a command printed, as text for a model: without control sequences, progress bars in their last state, clipped.
+
+Knows no command and no blob store.
+"""
+
+import codecs
+from pathlib import Path
+
+from ml_intern.base.text import clip, plain
+
+SHOWN_CHARS = 25_000
+"""Longer output is clipped to its head and tail."""
+
+PEOPLE_CHARS = 8_000
+"""What the display of a finished command keeps."""
+
+_HEAD_SHARE = 0.25
+_PIECE_BYTES = 1 << 20
+_LONGEST_LINE_CHARS = 4 << 20
+_CONTROLS = dict.fromkeys({*range(32), 127} - {9, 10, 13, 27})
+
+
+def cleaned(path: Path) -> str:
+    """The whole output. Blocks, but in small steps: the interpreter is never held for long.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    done: list[str] = []
+    rest = ""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            rest += decoder.decode(piece)
+            cut = rest.rfind("\n") + 1
+            done.append(_clean(rest[:cut]))
+            # Of a progress bar without line breaks only the state that is drawn now can matter.
+            rest = rest[cut:]
+            rest = rest[rest.rstrip("\r").rfind("\r") + 1 :]
+            if len(rest) > _LONGEST_LINE_CHARS:
+                done.append(_clean(rest))
+                rest = ""
+    done.append(_clean(rest + decoder.decode(b"", final=True)))
+    return "".join(done)
+
+
+def shortened(text: str, rest: str) -> str:
+    """Head and tail of a long output; `rest` says in the gap what became of the whole."""
+    note = f"the whole output has {text.count(chr(10)) + 1:,} lines; {rest}"
+    return clip(text, SHOWN_CHARS, head_share=_HEAD_SHARE, note=note).text
+
+
+def for_people(text: str) -> str:
+    """The part of an output that a display keeps."""
+    return clip(text, PEOPLE_CHARS, head_share=_HEAD_SHARE).text
+
+
+def _clean(text: str) -> str:
+    return plain(text).translate(_CONTROLS) if text else ""

@@ -1,0 +1,77 @@
+"""The PEP 723 scripts that a command runs: found before it starts, their environments built outside it.
+
+Knows no installer's options and no command's outcome.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_intern.base.errors import MlInternError
+from ml_intern.sandbox import environment, files
+from ml_intern.sandbox.paths import Place, Roots, place
+from ml_intern.sandbox.scripts import header, scripts_in, write_map
+
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as it was when the command was prepared. `packages`: its header asks for some."""
+
+    path: str
+    sha: str
+    text: str
+    described: bool
+    packages: bool
+
+
+class Scripts:
+    """Finds scripts through the roots and builds into `store`; `maps` is the folder of the maps that shims read."""
+
+    def __init__(self, roots: Roots, store: Path, maps: Path) -> None:
+        self._roots = roots
+        self._store = store
+        self._maps = maps
+
+    def look(self, command: str, cwd: str) -> tuple[Script, ...]:
+        """The scripts that the command line seems to run. Blocks.
+
+        Raises:
+            EnvironmentFailed: a header that cannot be understood.
+        """
+        paths = scripts_in(command, cwd, lambda path: self._file(path, cwd) is not None)
+        return tuple(self._script(found) for found in (self._file(path, cwd) for path in paths) if found)
+
+    async def build(self, scripts: tuple[Script, ...], key: str, on_line: Callable[[str], None]) -> Mapping[str, str]:
+        """Make the environments that are missing; the variables by which the shims find them.
+
+        Raises:
+            EnvironmentFailed: they cannot be made.
+        """
+        pythons: dict[str, Path] = {}
+        for script in scripts:
+            if script.described:
+                built = await environment.build(script.text, store=self._store, on_line=on_line)
+                pythons[script.path] = built.python
+        if not pythons:
+            return {}
+        return {"ML_INTERN_SCRIPTS": str(await asyncio.to_thread(write_map, self._maps, key, pythons))}
+
+    def _file(self, path: str, cwd: str) -> Place | None:
+        try:
+            found = place(self._roots, path, cwd, write=False)
+            facts = files.stat(found)
+        except MlInternError:
+            # Not ours to read: whatever it is, the command will say so itself.
+            return None
+        return found if facts is not None and facts.kind == "file" and facts.size <= _MOST_BYTES else None
+
+    def _script(self, found: Place) -> Script:
+        data = files.read_bytes(found, 0, _MOST_BYTES)
+        text = data.decode("utf-8", errors="replace")
+        described = header(text)
+        packages = described is not None and bool(described.dependencies)
+        return Script(found.inside, hashlib.sha256(data).hexdigest(), text, described is not None, packages)

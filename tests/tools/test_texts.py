@@ -1,0 +1,48 @@
+import re
+
+import pytest
+
+from ml_intern.sandbox.commands import Commands
+from ml_intern.sandbox.levels import Level
+from ml_intern.toolkit.registry import Registry
+from ml_intern.tools import Workshop, make_tools
+
+MOST_TOKENS = 350
+CHARS_PER_TOKEN = 4
+
+
+@pytest.fixture
+def registry(bench) -> Registry:
+    commands = Commands(bench.folder, Level.NONE)
+    return Registry(make_tools(Workshop(bench.roots, commands, bench.blobs, bench.environments, {}, bench.folder)))
+
+
+def test_the_tools_are_those_of_the_reference(registry):
+    assert list(registry) == ["read", "write", "edit", "bash", "plan"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "required"),
+    [
+        ("read", ["path", "offset", "limit"], ["path"]),
+        ("write", ["path", "content"], ["path", "content"]),
+        ("edit", ["path", "old_str", "new_str", "replace_all"], ["path", "old_str", "new_str"]),
+        ("bash", ["command", "timeout", "description", "work_dir"], ["command"]),
+        ("plan", ["todos"], ["todos"]),
+    ],
+)
+def test_arguments_are_named_as_in_the_reference(registry, tool, arguments, required):
+    row = next(row for row in registry.specs() if row.name == tool)
+    assert list(row.parameters["properties"]) == arguments
+    assert row.parameters["required"] == required
+    assert row.parameters["additionalProperties"] is False
+
+
+def test_texts_are_short_and_their_limits_are_filled_in(registry):
+    for row in registry.specs():
+        assert len(row.text) / CHARS_PER_TOKEN <= MOST_TOKENS, row.name
+        assert not re.search(r"[{}]", row.text), row.name
+    texts = {row.name: row.text for row in registry.specs()}
+    assert "2 000 at most unless" in texts["read"]
+    assert "50 000\n  characters" in texts["read"]
+    assert "120 unless set, 36 000 at most" in texts["bash"]
