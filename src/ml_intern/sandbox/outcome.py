@@ -1,0 +1,64 @@
+"""How a command ended, as it stands in its folder. Knows no process. Imports only the standard library."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Literal, cast, get_args
+
+Reason = Literal["exited", "deadline", "stopped", "closed", "memory", "lost", "failed_to_start"]
+
+RESULT = "exit.json"
+SPEC = "spec.json"
+OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `exit.json` holds."""
+
+    reason: Reason
+    exit_code: int | None = None
+    output_bytes: int = 0
+    dropped_bytes: int = 0
+    duration_s: float = 0.0
+    note: str = ""
+
+
+def save_outcome(folder: str, outcome: Outcome) -> None:
+    """Write `exit.json` whole, flushed to disk before it gets its name. Raises OSError."""
+    save_json(f"{folder}/{RESULT}", asdict(outcome))
+
+
+def load_outcome(folder: str) -> Outcome | None:
+    """What `exit.json` says, or None while there is none. Raises OSError, ValueError (not ours)."""
+    try:
+        with open(f"{folder}/{RESULT}", "rb") as file:
+            return to_outcome(json.load(file))
+    except FileNotFoundError:
+        return None
+
+
+def to_outcome(data: object) -> Outcome:
+    """Check what was read. Raises ValueError."""
+    values = cast("dict[str, object]", data) if isinstance(data, dict) else {}
+    reason, code = str(values.get("reason")), values.get("exit_code")
+    if reason not in get_args(Reason):
+        raise ValueError(f"unknown reason {reason!r}")
+    return Outcome(
+        cast("Reason", reason),
+        code if isinstance(code, int) else None,
+        int(str(values.get("output_bytes", 0))),
+        int(str(values.get("dropped_bytes", 0))),
+        float(str(values.get("duration_s", 0))),
+        str(values.get("note", "")),
+    )
+
+
+def save_json(path: str, data: object) -> None:
+    """Write a file whole: flushed to disk, then renamed into place. Raises OSError."""
+    fresh = f"{path}.new"
+    with open(fresh, "w") as file:
+        json.dump(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(fresh, path)

@@ -1,0 +1,319 @@
+"""The process that owns a session's commands and outlives us: holds the pod, starts, stops and reaps.
+
+Knows no tool, no policy and no record. Imports only the standard library (and our modules that do likewise), because it
+starts as `python -I -S`. Its state is the folders `commands/<key>/`: made exclusively, spec.json, output, exit.json.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict
+
+from ml_intern.sandbox import groups, launch, limits, lock, outcome, pod, seccomp
+from ml_intern.sandbox.capture import Capture
+from ml_intern.sandbox.clients import SOCKET, Client, Clients, Message
+from ml_intern.sandbox.command import Command
+from ml_intern.sandbox.groups import Bases, Group
+from ml_intern.sandbox.launch import Launch, to_launch
+from ml_intern.sandbox.limits import Limits
+from ml_intern.sandbox.outcome import Outcome
+
+COMMANDS = "commands"
+_SHARE_OF_MEMORY = 0.9
+_GROUPS_LEAVE_S = 5.0
+_GROUPS_AGAIN_S = 0.05
+_COUNT_EVERY_S = 0.05
+
+
+class Means:
+    """What starting a command needs and does not change while the supervisor lives."""
+
+    def __init__(self, folder: str, bounds: Limits, *, walled: bool) -> None:
+        self.folder = f"{folder}/{COMMANDS}"
+        self.walled = walled
+        self.limits = bounds
+        self.bases: Bases = groups.find_bases()
+        machine = min(limits.machine_memory_bytes(), groups.memory_bound(self.bases) or sys.maxsize)
+        self.memory_bytes = bounds.memory_bytes or int(machine * _SHARE_OF_MEMORY)
+        self.seccomp = seccomp.program() if walled else b""
+        # The kernel's own limit per user does not bind root.
+        self.counts_processes = self.bases.processes is None and os.geteuid() == 0
+        self.group_name = groups.name_prefix(folder)
+
+    def make_group(self) -> Group:
+        """The groups of one command, with its limits. Raises OSError."""
+        name = f"{self.group_name}{time.monotonic_ns():x}"
+        return groups.make(self.bases, name, processes=self.limits.processes, memory_bytes=self.memory_bytes)
+
+
+class Supervisor:
+    """A loop over the socket, the pipes, ended children and the clock. One thread."""
+
+    def __init__(self, means: Means, selector: selectors.BaseSelector, clients: Clients) -> None:
+        self._means = means
+        self._selector = selector
+        self._clients = clients
+        self._commands: dict[str, Command] = {}
+        self._leaving: list[Group] = groups.leftovers(means.bases, means.group_name)
+        self._closing = False
+        self._idle_since = self._counted_at = time.monotonic()
+
+    def close(self) -> None:
+        """End every command, then the supervisor."""
+        self._closing = True
+        for command in self._commands.values():
+            command.end("closed", self._means.limits.grace_s)
+
+    def serve(self) -> None:
+        """Until closed, or idle for long."""
+        while not self._is_done():
+            for chosen, _ in self._selector.select(self._timeout_s()):
+                match chosen.data:
+                    case Clients():
+                        self._clients.accept()
+                    case Client() as client:
+                        self._hear(client)
+                    case Command() as command:
+                        self._read(command)
+                    case _:
+                        os.read(chosen.fd, 4096)
+            self._look_after()
+        self._clients.close()
+        give_up_at = time.monotonic() + _GROUPS_LEAVE_S
+        while self._leaving and time.monotonic() < give_up_at:
+            self._remove_groups()
+            time.sleep(0.01)
+
+    def _is_done(self) -> bool:
+        if self._commands:
+            return False
+        return self._closing or (
+            not len(self._clients) and time.monotonic() - self._idle_since > self._means.limits.idle_s
+        )
+
+    def _timeout_s(self) -> float:
+        now = time.monotonic()
+        moments = [command.due_at() for command in self._commands.values()]
+        moments.append((self._idle_since if not self._commands else now) + self._means.limits.idle_s + 0.01)
+        if (hint_at := self._clients.hint(now)) is not None:
+            moments.append(hint_at)
+        if self._leaving:
+            moments.append(now + _GROUPS_AGAIN_S)
+        if self._commands and self._means.counts_processes:
+            moments.append(self._counted_at + _COUNT_EVERY_S)
+        return max(0.0, min(moments) - now)
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        counts = self._means.counts_processes and now >= self._counted_at + _COUNT_EVERY_S
+        self._counted_at = now if counts else self._counted_at
+        for command in list(self._commands.values()):
+            command.reap()
+            if counts:
+                command.count(self._means.limits.processes)
+            command.tick(now, self._means.limits.grace_s)
+            if command.is_over(now):
+                self._finish(command)
+        self._remove_groups()
+        if self._commands or len(self._clients):
+            self._idle_since = now
+
+    def _read(self, command: Command) -> None:
+        pipe = command.capture.pipe
+        command.capture.read()
+        if not command.capture.is_open:
+            self._selector.unregister(pipe)
+        self._clients.note_output(command.launch.key)
+
+    def _finish(self, command: Command) -> None:
+        if command.capture.is_open:
+            self._selector.unregister(command.capture.pipe)
+        result = command.outcome(self._means.limits, self._means.memory_bytes)
+        command.close()
+        del self._commands[command.launch.key]
+        self._tell_end(command.launch.key, result)
+        self._leaving.append(command.group)
+
+    def _tell_end(self, key: str, result: Outcome) -> None:
+        try:
+            outcome.save_outcome(f"{self._means.folder}/{key}", result)
+        except OSError as error:
+            # Who follows still hears how it ended; who comes later finds it lost.
+            _say(f"{key}: {outcome.RESULT} could not be written: {error}")
+        self._clients.tell_end(key, asdict(result))
+
+    def _remove_groups(self) -> None:
+        self._leaving = [group for group in self._leaving if not group.remove()]
+
+    def _hear(self, client: Client) -> None:
+        requests = client.requests()
+        if requests is None:
+            self._clients.drop(client)
+            return
+        for request in requests:
+            try:
+                self._clients.tell(client, self._answer(client, request))
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                self._clients.tell(client, {"event": "refused", "why": f"{type(error).__name__}: {error}"})
+
+    def _answer(self, client: Client, request: Message) -> Message:
+        key = str(request.get("key", ""))
+        match request.get("op"):
+            case "hello":
+                return {"event": "hello", "walled": self._means.walled, "running": list(self._commands)}
+            case "start" if not self._closing:
+                return self._start(client, to_launch(request))
+            case "follow":
+                return self._follow(client, key)
+            case "stop":
+                if command := self._commands.get(key):
+                    command.end("stopped", self._means.limits.grace_s)
+                return {"event": "stopping"}
+            case "close":
+                self.close()
+                return {"event": "closing"}
+            case other:
+                raise ValueError(f"cannot {other!r} now")
+
+    def _start(self, client: Client, wanted: Launch) -> Message:
+        if bool(wanted.walls) != self._means.walled:
+            raise ValueError("this supervisor runs at another level")
+        folder = f"{self._means.folder}/{wanted.key}"
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            return self._follow(client, wanted.key)
+        outcome.save_json(f"{folder}/{outcome.SPEC}", asdict(wanted))
+        _flush_folder(folder)
+        _flush_folder(self._means.folder)
+        os.close(os.open(f"{folder}/{outcome.OUTPUT}", os.O_CREAT | os.O_WRONLY, 0o600))
+        client.key = wanted.key
+        try:
+            self._spawn(wanted, folder)
+        except OSError as error:
+            client.key = ""
+            failed = Outcome("failed_to_start", note=str(error))
+            outcome.save_outcome(folder, failed)
+            return {"event": "ended", "result": asdict(failed)}
+        return {"event": "started"}
+
+    def _spawn(self, wanted: Launch, folder: str) -> None:
+        group = self._means.make_group()
+        try:
+            started = launch.start(wanted, group, self._means.seccomp, self._means.limits.processes)
+        except OSError:
+            self._leaving.append(group)
+            raise
+        capture = Capture(started.pipe, f"{folder}/{outcome.OUTPUT}", self._means.limits.output_bytes)
+        command = Command(wanted, started, capture, group)
+        self._commands[wanted.key] = command
+        self._selector.register(capture.pipe, selectors.EVENT_READ, command)
+
+    def _follow(self, client: Client, key: str) -> Message:
+        if key in self._commands:
+            client.key = key
+            return {"event": "following"}
+        found = outcome.load_outcome(f"{self._means.folder}/{key}") if key else None
+        return {"event": "ended", "result": asdict(found)} if found else {"event": "unknown"}
+
+
+def _mark_lost(folder: str) -> None:
+    """What an earlier supervisor left open is lost; what it never began is forgotten."""
+    for key in os.listdir(folder):
+        place = f"{folder}/{key}"
+        if not os.path.exists(f"{place}/{outcome.SPEC}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{place}/{outcome.SPEC}.new")
+            os.rmdir(place)
+        elif not os.path.exists(f"{place}/{outcome.RESULT}"):
+            size = os.path.getsize(f"{place}/{outcome.OUTPUT}") if os.path.exists(f"{place}/{outcome.OUTPUT}") else 0
+            note = "the process that owned it was gone; how it ended is not known"
+            outcome.save_outcome(place, Outcome("lost", output_bytes=size, note=note))
+
+
+def _flush_folder(path: str) -> None:
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), os.getpid(), text, file=sys.stderr, flush=True)
+
+
+def _listen(selector: selectors.BaseSelector) -> Clients:
+    # The name is relative: an absolute one may be longer than the 108 bytes a socket address holds.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    listener.bind(SOCKET)
+    os.umask(before)
+    listener.listen(128)
+    listener.settimeout(0)
+    return Clients(selector, listener)
+
+
+def _detach() -> int:
+    """Leave the one who started us: it returns when the number we return is written to, and has nobody to kill."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        os._exit(0 if os.read(reading, 1) else 1)
+    os.setsid()
+    os.close(reading)
+    return writing
+
+
+def _wake_on_signals(selector: selectors.BaseSelector, supervisor: Supervisor) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    selector.register(reading, selectors.EVENT_READ)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _only_wake)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.close())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _come_first() -> None:
+    """Run before ordinary processes: who counts a fork bomb must not be starved by it. Needs rights we may lack."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def _only_wake(_number: int, _frame: object) -> None:
+    """The wake-up byte is all we want of a signal."""
+
+
+def main(arguments: list[str]) -> None:
+    """`<session folder> <full|none> <limits as JSON>`. Returns at once where the session has a supervisor already."""
+    folder, level, bounds = arguments
+    os.umask(0o077)
+    os.chdir(folder)
+    ready = _detach()
+    if not lock.take():
+        os.write(ready, b"1")
+        return
+    means = Means(folder, Limits(**json.loads(bounds)), walled=level == "full")
+    if means.counts_processes:
+        _come_first()
+    if means.walled:
+        pod.enter()
+    os.makedirs(COMMANDS, 0o700, exist_ok=True)
+    limits.apply(means.limits, memory_bytes=None if means.bases.memory else means.memory_bytes)
+    _mark_lost(means.folder)
+    selector = selectors.DefaultSelector()
+    supervisor = Supervisor(means, selector, _listen(selector))
+    _wake_on_signals(selector, supervisor)
+    os.write(ready, b"1")
+    os.close(ready)
+    supervisor.serve()

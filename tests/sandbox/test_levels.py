@@ -1,0 +1,87 @@
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from ml_intern.base.errors import LevelTooLow
+from ml_intern.sandbox import bubblewrap
+from ml_intern.sandbox.levels import Level, Probe, probe, require
+
+
+@pytest.fixture
+def full(machine_level: Level) -> None:
+    if machine_level < Level.FULL:
+        pytest.skip(f"this machine's sandbox level is {machine_level.name}: {probe().reasons}")
+
+
+def test_levels_are_ordered():
+    assert Level.NONE < Level.WALLS < Level.FULL
+
+
+def test_a_lower_level_is_refused_with_its_reason_and_remedy():
+    found = Probe(Level.NONE, "", ("There is no bubblewrap.",), ("Install it.",))
+    with pytest.raises(LevelTooLow) as refused:
+        require(found, Level.WALLS)
+    assert all(word in refused.value.what for word in ("none", "walls", "no bubblewrap"))
+    assert refused.value.remedy == "Install it."
+    require(found, Level.NONE)
+    require(Probe(Level.FULL), Level.FULL)
+
+
+def test_a_full_level_is_remembered_and_found_fast(full: None, tmp_path: Path):
+    cache = tmp_path / "deep" / "level.json"
+    first = probe(cache)
+    begun = time.perf_counter()
+    assert probe(cache) == first
+    assert time.perf_counter() - begun < 0.03
+    assert first.level is Level.FULL
+    assert first.bwrap in bubblewrap.binaries()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"marks": [], "bwrap": "/bin/true"}', '{"bwrap": 1}'])
+def test_a_cache_that_is_not_of_this_machine_is_not_believed(full: None, tmp_path: Path, damage: str):
+    cache = tmp_path / "level.json"
+    cache.write_text(damage)
+    assert probe(cache).bwrap in bubblewrap.binaries()
+    assert json.loads(cache.read_text())["marks"]
+
+
+def fake_bubblewrap(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    binary = place / "bwrap"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(place), prepend=":")
+    return str(binary)
+
+
+def test_a_bubblewrap_that_makes_no_walls_is_passed_over_for_the_next(
+    full: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    good = bubblewrap.binaries()
+    fake = fake_bubblewrap(tmp_path, monkeypatch, 'echo "bwrap: no permissions" >&2; exit 1')
+    assert bubblewrap.binaries()[0] == fake
+    assert probe().bwrap == good[-1]
+
+
+def test_a_bubblewrap_that_only_pretends_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: None):
+    fake_bubblewrap(tmp_path, monkeypatch, 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    planted = Path("/ml-intern-trial")
+    try:
+        found = probe(tmp_path / "cache.json")
+    finally:
+        planted.unlink(missing_ok=True)
+    assert found.level is Level.NONE
+    assert "walls succeeded" in found.reasons[0] or "ended with 5" in found.reasons[0]
+    assert not (tmp_path / "cache.json").exists()
+
+
+def test_without_any_bubblewrap_the_remedy_is_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    found = probe()
+    assert (found.level, found.bwrap) == (Level.NONE, "")
+    assert "apt-get install bubblewrap" in found.remedies[0]
+    assert shutil.which("bwrap") is None

@@ -1,0 +1,185 @@
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ml_intern.base.errors import SandboxError
+from ml_intern.sandbox import boot, lock
+from ml_intern.sandbox.commands import Commands
+from ml_intern.sandbox.levels import Level
+from ml_intern.sandbox.outcome import Outcome, load_outcome, save_outcome
+from tests.sandbox.yard import QUICK, Yard
+
+
+def lines(yard: Yard, *requests: bytes) -> list[dict[str, object]]:
+    """Talk to the supervisor as any program could; answers until it hangs up or is silent for long."""
+    with contextlib.chdir(yard.session), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect("supervisor.sock")
+        with connection.makefile("rb") as answers:
+            connection.sendall(b"".join(request + b"\n" for request in requests))
+            return [json.loads(answers.readline() or b'{"event": "hung up"}') for _ in requests]
+
+
+def test_it_imports_only_the_standard_library_and_our_own():
+    code = "import sys; sys.path.append(sys.argv[1]); import ml_intern.sandbox.supervisor; print(*sys.modules)"
+    source = str(Path(boot.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True, check=True)
+    foreign = {name.partition(".")[0] for name in done.stdout.split()} - set(sys.stdlib_module_names)
+    assert foreign <= {"ml_intern", "__main__"}
+    ours = {name for name in done.stdout.split() if name.startswith("ml_intern.")}
+    assert ours <= {"ml_intern.sandbox"} | {name for name in ours if name.startswith("ml_intern.sandbox.")}
+
+
+async def test_a_second_start_finds_the_first(yard: Yard):
+    await yard.run("true")
+    first = lock.holder(str(yard.session))
+    level = "full" if yard.level is Level.FULL else "none"
+    line = boot.command_line("ml_intern.sandbox.supervisor", str(yard.session), level, "{}")
+    done = await asyncio.create_subprocess_exec(*line)
+    assert await done.wait() == 0
+    assert lock.holder(str(yard.session)) == first
+    assert (await yard.run("true"))[0].exit_code == 0
+
+
+async def test_many_first_commands_at_once_share_one_supervisor(yard: Yard):
+    starts = [yard.run(f"echo {n}; readlink /proc/self/ns/net") for n in range(6)]
+    texts = [text.split() for _, text in await asyncio.gather(*starts)]
+    assert [text[0] for text in texts] == [str(n) for n in range(6)]
+    assert len({text[1] for text in texts}) == 1
+
+
+async def test_it_holds_nothing_of_our_environment_and_is_led_by_nobody(yard: Yard, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ML_INTERN_PLANTED", "secret-value")
+    await yard.run("true")
+    supervisor = lock.holder(str(yard.session))
+    assert supervisor
+    assert b"secret-value" not in Path(f"/proc/{supervisor}/environ").read_bytes()
+    assert os.getsid(supervisor) == supervisor
+    assert os.getpgid(supervisor) != os.getpgid(0)
+    parent = Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1]
+    assert int(parent) != os.getpid()
+
+
+@pytest.mark.parametrize("nonsense", [b"no json", b"{", b'{"op": "start", "key": "x"', b"\xff\xfe"])
+async def test_a_client_that_talks_nonsense_is_dropped_and_harms_nobody(yard: Yard, nonsense: bytes):
+    await yard.run("true")
+    assert await asyncio.to_thread(lines, yard, nonsense) == [{"event": "hung up"}]
+    assert (await yard.run("true"))[0].exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"op": "dance"},
+        {"op": "start"},
+        {"op": "start", "key": "../x", "argv": ["true"], "walls": [], "env": {}, "cwd": "/", "deadline_s": 1},
+        {"op": "start", "key": "x", "argv": [], "walls": [], "env": {}, "cwd": "/", "deadline_s": 1},
+        {"op": "start", "key": "x", "argv": "true", "walls": 1, "env": {}, "cwd": "/", "deadline_s": 1},
+        {"op": "start", "key": "x", "argv": ["true"], "walls": [], "env": {}, "cwd": "/", "deadline_s": "soon"},
+        {"op": "start", "key": "x", "argv": ["a\0b"], "walls": [], "env": {}, "cwd": "/", "deadline_s": 1},
+    ],
+)
+async def test_a_request_that_makes_no_sense_is_refused_in_words(yard: Yard, request_: dict[str, object]):
+    await yard.run("true")
+    (answer,) = await asyncio.to_thread(lines, yard, json.dumps(request_).encode())
+    assert answer["event"] == "refused"
+    assert answer["why"]
+    assert not (yard.session / "commands" / "x").exists()
+
+
+async def test_what_it_does_not_know_it_says_and_stopping_nothing_is_no_error(yard: Yard):
+    await yard.run("true")
+    answers = await asyncio.to_thread(lines, yard, b'{"op": "follow", "key": "none"}', b'{"op": "stop", "key": "none"}')
+    assert [answer["event"] for answer in answers] == ["unknown", "stopping"]
+
+
+async def test_commands_never_run_behind_fewer_walls_than_their_caller_believes(yard: Yard, machine_level: Level):
+    if machine_level < Level.FULL:
+        pytest.skip(f"this machine's sandbox level is {machine_level.name}")
+    await yard.run("true")
+    other = Level.NONE if yard.level is Level.FULL else Level.FULL
+    with pytest.raises(SandboxError, match="another level"):
+        await Commands(yard.session, other, limits=QUICK).run(yard.spec("touch planted"), lambda _: None)
+    assert not (yard.workspace / "planted").exists()
+
+
+async def test_a_folder_that_was_made_but_never_begun_counts_as_unknown(yard: Yard):
+    (yard.session / "commands" / "torn").mkdir(parents=True)
+    (yard.session / "commands" / "torn" / "spec.json.new").write_text("{")
+    assert await yard.commands().find("torn") is None
+    ended, text = await yard.run("echo ran", key="torn")
+    assert (ended.reason, text) == ("exited", "ran\n")
+
+
+async def test_the_spec_is_on_disk_before_the_command_begins(yard: Yard):
+    ended, _ = await yard.run(f"cat {yard.session}/commands/early/spec.json || true", key="early")
+    spec = json.loads((yard.session / "commands" / "early" / "spec.json").read_text())
+    assert spec["argv"][0] == "/bin/bash"
+    assert ended.exit_code == 0
+    if yard.level is Level.NONE:
+        assert json.loads(ended.output_path.read_text()) == spec
+
+
+async def test_spec_and_outcome_are_flushed_before_the_effect_and_before_the_name(yard: Yard, tmp_path: Path):
+    if not shutil.which("strace"):
+        pytest.skip("there is no strace on this machine")
+    level = "full" if yard.level is Level.FULL else "none"
+    line = boot.command_line("ml_intern.sandbox.supervisor", str(yard.session), level, json.dumps(asdict(QUICK)))
+    trace = tmp_path / "trace"
+    calls = "trace=fsync,execve,rename"
+    tracer = await asyncio.create_subprocess_exec("strace", "-f", "-qq", "-y", "-e", calls, "-o", str(trace), *line)
+    async with asyncio.timeout(20):
+        while not (yard.session / "supervisor.sock").exists():
+            await asyncio.sleep(0.02)
+    ended, _ = await yard.run("exit 0", key="traced")
+    await yard.commands().close()
+    await tracer.wait()
+    assert ended.exit_code == 0
+    steps = [
+        text for text in trace.read_text().splitlines() if "traced" in text or "execve(" in text or "commands>" in text
+    ]
+    marks = ["fsync(", "spec.json.new", "/commands>", "execve(", "exit.json.new", 'exit.json"']
+    at = {mark: next(n for n, step in enumerate(steps) if mark in step and n > 0) for mark in marks}
+    assert "fsync(" in steps[at["spec.json.new"]]
+    assert "fsync(" in steps[at["exit.json.new"]]
+    assert at["spec.json.new"] < at["/commands>"] < at["execve("] < at["exit.json.new"] < at['exit.json"']
+
+
+async def test_a_supervisor_that_cannot_start_says_why(tmp_path: Path, yard: Yard):
+    (yard.session / "commands").write_text("a file where a folder should be")
+    with pytest.raises(SandboxError) as refused:
+        await yard.run("true")
+    assert "commands" in refused.value.what
+    assert "supervisor.log" in refused.value.remedy
+    (yard.session / "commands").unlink()
+
+
+async def test_a_stranger_socket_in_its_place_is_replaced(yard: Yard):
+    with contextlib.chdir(yard.session), socket.socket(socket.AF_UNIX) as stale:
+        stale.bind("supervisor.sock")
+    assert (await yard.run("true"))[0].exit_code == 0
+
+
+def test_an_outcome_is_read_as_it_was_written(tmp_path: Path):
+    written = Outcome("deadline", 143, 10, 2, 1.5, "a note")
+    assert load_outcome(str(tmp_path)) is None
+    save_outcome(str(tmp_path), written)
+    assert load_outcome(str(tmp_path)) == written
+    assert [path.name for path in tmp_path.iterdir()] == ["exit.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"reason": "whim"}', '{"reason": "exited", "output_bytes": "many"}'])
+def test_an_outcome_that_is_not_ours_is_not_believed(tmp_path: Path, text: str):
+    (tmp_path / "exit.json").write_text(text)
+    with pytest.raises(ValueError, match=r"reason|Expecting|invalid literal"):
+        load_outcome(str(tmp_path))
