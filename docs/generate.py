@@ -77,7 +77,7 @@ def _result() -> Iterator[str]:
 
 def record() -> str:
     """Every event, and what stands inside one."""
-    kinds = typing.get_args(typing.get_args(events.Event)[0])
+    kinds = typing.get_args(events.Event)
     inner = [
         *typing.get_args(facts.Fact),
         *typing.get_args(effects.Effect),

@@ -3,7 +3,7 @@ so that prefixes stay cached.
 """
 
 from datetime import UTC, datetime
-from importlib.resources import files
+from pathlib import Path
 
 from ml_intern.record.view import View
 
@@ -17,7 +17,7 @@ def main_prompt(view: View, walls: str) -> str:
     """The main agent's system text for this session; `walls` describes the sandbox's level in a few words."""
     assert view.started is not None
     mode = view.settings.mode
-    text = files("ml_intern.agent.prompts").joinpath("system.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "prompts" / "system.md").read_text(encoding="utf-8")
     return text.format(
         workspace=view.started.workspace,
         walls=walls,

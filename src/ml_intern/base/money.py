@@ -1,6 +1,6 @@
 """Money as integer micro-dollars, and prices per million units. Knows no model and no backend."""
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, DecimalException
 from typing import NewType
 
 from ml_intern.base.errors import BadSettings
@@ -21,13 +21,14 @@ def usd(amount: str | float | Decimal) -> Micro:
     Raises:
         BadSettings: the text is not a finite amount of zero or more.
     """
+    wrong = BadSettings(f"{amount!r} is not an amount of zero or more dollars.", "Write a number such as 2.50.")
     try:
         value = Decimal(str(amount))
-    except InvalidOperation as error:
-        raise BadSettings(f"{amount!r} is not an amount in dollars.", "Write a number such as 2.50.") from error
-    if not value.is_finite() or value < 0:
-        raise BadSettings(f"{amount!r} is not an amount of zero or more dollars.", "Write a number such as 2.50.")
-    return Micro(int((value * _MILLION).to_integral_value(ROUND_CEILING)))
+        if not value.is_finite() or value < 0:
+            raise wrong
+        return Micro(int((value * _MILLION).to_integral_value(ROUND_CEILING)))
+    except DecimalException as error:
+        raise wrong from error
 
 
 def cost(units: int, rate: Rate) -> Micro:

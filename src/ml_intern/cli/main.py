@@ -3,12 +3,17 @@
 Knows no session, tool or provider.
 """
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import Any, Literal
 
 import click
 
 from ml_intern import __version__
+
+# Plugins of pydantic that happen to be installed have no business here, and looking for them costs start-up time.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 RUN = "run"
 
@@ -24,6 +29,13 @@ class Commands(click.Group):
         if not (args and (args[0] in self.commands or args[0] in own)) and (args or not sys.stdin.isatty()):
             args = [RUN, *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ctrl+C before a run listens for it leaves with the code of Ctrl+C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def _flags(command: Any) -> Any:
@@ -108,7 +120,9 @@ def resume(session: str, message: str | None, output: Format, quiet: bool, take_
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-@click.option("--limit", "-n", type=int, default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first."
+)
 def sessions(as_json: bool, limit: int) -> None:
     """List the sessions of this machine, newest first."""
     from ml_intern.cli import records
@@ -141,4 +155,19 @@ def demo(workspace: str, seed: int) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    cli(prog_name="ml-intern")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None where the process was started without it
+            # What a terminal cannot show is spelled out, what is no text is shown as such: neither ends a run.
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
+    try:
+        cli(prog_name="ml-intern")
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """A reader of stdout that left early (`| head`) is no error, and nothing may be said of it at the very end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,9 +10,7 @@ with or without a `ToolStarted`.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
@@ -327,7 +325,7 @@ class SessionClosed:
     type: Literal["session_closed"] = "session_closed"
 
 
-Event = Annotated[
+Event = (
     SessionStarted
     | OwnerTook
     | ModelChosen
@@ -352,9 +350,8 @@ Event = Annotated[
     | LaneClosed
     | Renamed
     | TurnEnded
-    | SessionClosed,
-    Field(discriminator="type"),
-]
+    | SessionClosed
+)
 
 FLUSHED = (ModelAsked, ToolStarted, ToolAnswered, CapSet)
 """Events that are on disk, not only in the page cache, before `Log.add` returns:

@@ -67,10 +67,12 @@ class Log:
         """
         lines = await journal.lines()
         try:
-            return cls(journal, clock, secrets, replay(decode(line) for line in lines))
+            # In a thread: ten thousand entries take longer than the event loop may stand still.
+            view = await asyncio.to_thread(lambda: replay(map(decode, lines)))
         except (ValueError, KeyError) as error:
             what = f"The entries of this session do not follow each other: {error}."
             raise StoreFailed(what, "Restore the record from a backup; `show` prints what can be read.") from error
+        return cls(journal, clock, secrets, view)
 
     @property
     def view(self) -> View:

@@ -28,7 +28,7 @@ from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Tex
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message and the sequence number of the event that brought it."""
+    """One message and the sequence number of the event with which it joined the transcript."""
 
     seq: int
     message: Message
@@ -72,10 +72,10 @@ def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
         case ModelReplied():
             return _replied(transcript, seq, event)
         case ModelFailed():
-            return _settled(replace(transcript, asking=False))
+            return _settled(replace(transcript, asking=False), seq)
         case ModelStopped(text=text):
             lines = transcript.lines.plus(Line(seq, Reply((Text(text),)))) if text else transcript.lines
-            return _settled(replace(transcript, lines=lines, asking=False))
+            return _settled(replace(transcript, lines=lines, asking=False), seq)
         case ToolFinished():
             return _answered(transcript, seq, event)
         case Compacted(upto=upto, summary=summary):
@@ -95,12 +95,14 @@ def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
             return replace(transcript, later=(*transcript.later, Line(seq, Asked(text, images))))
         case UserSaid(text=text, images=images):
             waiting = (*transcript.waiting, Line(seq, Asked(text, images)))
-            return _settled(replace(transcript, waiting=waiting, resting=False))
+            return _settled(replace(transcript, waiting=waiting, resting=False), seq)
         case Nudged(text=text):
-            return _settled(replace(transcript, waiting=(*transcript.waiting, Line(seq, Asked(text, by="product")))))
+            return _settled(
+                replace(transcript, waiting=(*transcript.waiting, Line(seq, Asked(text, by="product")))), seq
+            )
         case TurnEnded():
             waiting = (*transcript.waiting, *transcript.later)
-            return _settled(replace(transcript, waiting=waiting, later=(), resting=not transcript.later))
+            return _settled(replace(transcript, waiting=waiting, later=(), resting=not transcript.later), seq)
         case _:
             return transcript
 
@@ -111,14 +113,15 @@ def _replied(transcript: Transcript, seq: int, event: ModelReplied) -> Transcrip
         counted = replace(transcript.asked, tokens=event.usage.prompt)
     lines = transcript.lines.plus(Line(seq, event.reply))
     calls = event.reply.calls
-    return _settled(replace(transcript, lines=lines, calls=calls, answers={}, asking=False, counted=counted))
+    return _settled(replace(transcript, lines=lines, calls=calls, answers={}, asking=False, counted=counted), seq)
 
 
-def _settled(transcript: Transcript) -> Transcript:
-    """Let what waits join, once no attempt and no call is open."""
+def _settled(transcript: Transcript, seq: int) -> Transcript:
+    """Let what waits join, once no attempt and no call is open. Lines stand in the order of their numbers."""
     if transcript.asking or transcript.calls or not transcript.waiting:
         return transcript
-    return replace(transcript, lines=transcript.lines.plus(*transcript.waiting), waiting=())
+    joining = (Line(seq, line.message) for line in transcript.waiting)
+    return replace(transcript, lines=transcript.lines.plus(*joining), waiting=())
 
 
 def _answered(transcript: Transcript, seq: int, event: ToolFinished) -> Transcript:
@@ -129,5 +132,5 @@ def _answered(transcript: Transcript, seq: int, event: ToolFinished) -> Transcri
     answers = {**transcript.answers, call.id: Line(seq, answer)}
     if len(answers) < len(transcript.calls):
         return replace(transcript, answers=answers)
-    lines = transcript.lines.plus(*(answers[each.id] for each in transcript.calls))
-    return _settled(replace(transcript, lines=lines, calls=(), answers={}))
+    lines = transcript.lines.plus(*(Line(seq, answers[each.id].message) for each in transcript.calls))
+    return _settled(replace(transcript, lines=lines, calls=(), answers={}), seq)
