@@ -14,11 +14,14 @@ from ml_intern.record.events import (
     Renamed,
     SessionClosed,
     SessionStarted,
+    ToolAnswered,
     ToolFinished,
+    ToolHeld,
+    TurnEnded,
     UserSaid,
 )
 from ml_intern.record.log import Log
-from ml_intern.record.messages import Reply, Text
+from ml_intern.record.messages import Call, Reply, Text
 from ml_intern.record.secrets import Secrets
 from ml_intern.store.folder import DATABASE
 from ml_intern.store.lock import take
@@ -56,13 +59,36 @@ async def test_the_list_shows_what_changed_last_first(store):
     assert (two.id, two.workspace, two.model, two.spent) == ("01aaaa", "/work/01aaaa", "hf/org/name", 321)
     assert two.preview.startswith("Train a model. please please")
     assert len(two.preview) == 120
-    assert (two.created, two.updated, two.state, two.folded) == (1_000_000, 1_007_000, "open", 8)
+    assert (two.created, two.updated, two.state, two.folded) == (1_000_000, 1_007_000, "working", 8)
     clock.tick(1000)
     await first.add(SessionClosed())
     one, two = await summaries(store)
     assert (one.id, one.state, two.id) == ("01aaaa", "closed", "01bbbb")
     await first.add(OwnerTook(2, "cli", 1, "host"))
     assert (await summaries(store))[0].state == "open"
+
+
+async def test_the_state_tells_what_a_session_waits_for_and_how_it_ended(store):
+    log, _ = await record(store, "01aaaa", TestClock(1_000_000))
+
+    async def state() -> str:
+        return (await summaries(store))[0].state
+
+    assert await state() == "open"
+    await log.add(UserSaid("c1", "go"))
+    assert await state() == "working"
+    call = Call("k1", "w1", "tell", "{}")
+    await log.add(ModelAsked("a1", "main", "m", 0, 0, 0, ""))
+    await log.add(ModelReplied("a1", Reply((call,)), None, 0, "calls"))
+    await log.add(ToolHeld("k1", "b", "asks", (), 0, "", TextDisplay("t")))
+    assert await state() == "held"
+    await log.add(ToolAnswered("c2", "k1", approve=False, text="", by="user"))
+    assert await state() == "working"
+    await log.add(ToolFinished("k1", "denied", "no", TextDisplay("t")))
+    await log.add(TurnEnded("budget"))
+    assert await state() == "budget"
+    await log.add(OwnerTook(2, "cli", 1, "host"))
+    assert await state() == "budget"
 
 
 async def test_a_session_without_entries_is_not_listed(store):
@@ -89,7 +115,7 @@ async def test_one_damaged_record_does_not_close_the_list(store):
     await record(store, "01good", clock, UserSaid("c", "fine"))
     _, owner = await record(store, "01bad", clock)
     await owner.journal.append(2, b'{"seq":2', flush=True)
-    assert {each.id: each.state for each in await summaries(store)} == {"01good": "open", "01bad": "damaged"}
+    assert {each.id: each.state for each in await summaries(store)} == {"01good": "working", "01bad": "damaged"}
 
 
 async def test_ids_are_found_by_their_beginning(store):
@@ -136,4 +162,4 @@ async def test_a_list_of_many_sessions_is_quick_once_known(store):
     listed = await summaries(store)
     print(f"500 sessions: {(time.perf_counter() - begin) * 1000:.1f} ms")
     assert time.perf_counter() - begin < 0.5
-    assert listed[0] == Summary("01000499", 20, 0, 1020, preview="hello")
+    assert listed[0] == Summary("01000499", 20, 0, 1020, preview="hello", state="working")

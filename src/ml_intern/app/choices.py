@@ -2,7 +2,7 @@
 Knows no door and no tool.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
@@ -23,6 +23,10 @@ class Played:
     info: ModelInfo
 
 
+Players = Mapping[str, Callable[[], Played]]
+"""Models that are played instead of asked, by id: a door that can go on with their sessions hands them in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The model of a session: what is recorded of it, and how its access is made (imports its wire,
@@ -33,12 +37,14 @@ class Choice:
     make: Callable[[], Model]
 
 
-async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | None) -> Choice:
+async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | None, players: Players) -> Choice:
     """The main model: what the launch says, else what the record says.
 
     Raises:
         BadSettings: no model, no key, an unknown provider, or a price that is not known, so that no cap could hold.
     """
+    if played is None and launch.model is None and recorded is not None and recorded.model in players:
+        played = players[recorded.model]()
     if played is not None:
         return Choice(_event(played.info, ""), lambda: played.model)
     model = launch.model or (recorded.model if recorded is not None else None)

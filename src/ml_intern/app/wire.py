@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ml_intern import __version__
 from ml_intern.agent.ask import Asker
@@ -12,7 +13,7 @@ from ml_intern.agent.context import Head
 from ml_intern.agent.loop import Worker
 from ml_intern.agent.prompt import main_prompt
 from ml_intern.agent.road import Road
-from ml_intern.app.choices import Played, choose, settings_events
+from ml_intern.app.choices import Played, Players, choose, settings_events
 from ml_intern.app.places import Places, find_places
 from ml_intern.app.settings import Launch
 from ml_intern.base.clock import SystemClock
@@ -60,6 +61,7 @@ async def open_session(
     resume: str | None = None,
     take_over: bool = False,
     played: Played | None = None,
+    players: Players = MappingProxyType({}),
     door: str = "headless",
 ) -> AsyncGenerator[Opened]:
     """A new session, or the one that `resume` names ("last", an id, the beginning of one),
@@ -75,7 +77,7 @@ async def open_session(
         store = await SqliteStore.open(places.data)
         stack.push_async_callback(store.close)
         session = await resolve(store, resume) if resume is not None else ""
-        choice = await choose(launch, None, played) if not session else None
+        choice = await choose(launch, None, played, players) if not session else None
         walls = await probing
         if not session:
             session = new_id()
@@ -85,7 +87,7 @@ async def open_session(
         owner = await take(store, session, door, force=take_over)
         stack.callback(owner.release)
         log = await _open_log(owner, launch, session)
-        choice = choice or await choose(launch, log.view.settings.models.get("main"), played)
+        choice = choice or await choose(launch, log.view.settings.models.get("main"), played, players)
         for event in settings_events(log.view, launch, choice):
             await log.add(event)
         model = await asyncio.to_thread(choice.make)

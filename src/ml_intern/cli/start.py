@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from ml_intern.app.choices import Players
 from ml_intern.app.settings import Flags, Launch, make_launch
 from ml_intern.app.wire import Opened, open_session
 from ml_intern.base.errors import BadSettings
@@ -61,6 +62,15 @@ def _prompt(prompt: str | None) -> str:
 
 def _opener(launch: Launch, session: str | None, take_over: bool) -> Any:
     def opener() -> AbstractAsyncContextManager[Opened]:
-        return open_session(launch, resume=session, take_over=take_over)
+        return open_session(launch, resume=session, take_over=take_over, players=_players(session))
 
     return opener
+
+
+def _players(session: str | None) -> Players:
+    """Who plays what was played before; only a session that goes on can be one of those."""
+    if session is None:
+        return {}
+    from ml_intern.demo.play import PLAYERS
+
+    return PLAYERS

@@ -4,7 +4,6 @@ import difflib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields, replace
-from typing import Literal
 
 from ml_intern.base.errors import SessionNotFound, StoreFailed
 from ml_intern.base.text import one_line
@@ -16,9 +15,13 @@ from ml_intern.record.events import (
     Renamed,
     SessionClosed,
     SessionStarted,
+    ToolAnswered,
+    ToolHeld,
+    TurnEnded,
     UserSaid,
 )
 from ml_intern.record.folds.purse import Purse, fold_purse
+from ml_intern.record.view import MAIN
 from ml_intern.store.sqlite import SqliteStore
 
 _PREVIEW_CHARS = 120
@@ -28,7 +31,8 @@ _PREVIEW_CHARS = 120
 class Summary:
     """One line of the list, true up to entry `folded`. Times in milliseconds since 1970, `spent` in micro-dollars.
 
-    `model` is the main role's, `preview` how the first thing a person said begins. `damaged`: an entry cannot be read.
+    `model` is the main role's, `preview` how the first thing a person said begins. `state`: "open" (nothing said yet),
+    "working" (a turn is open), "held" (a call waits for a person), how the last turn ended, "closed" or "damaged".
     """
 
     id: str
@@ -40,7 +44,7 @@ class Summary:
     model: str = ""
     preview: str = ""
     spent: int = 0
-    state: Literal["open", "closed", "damaged"] = "open"
+    state: str = "open"
 
 
 _COLUMNS = ", ".join(each.name for each in fields(Summary))
@@ -96,14 +100,29 @@ def summarise(summary: Summary, entry: Entry) -> Summary:
             return replace(summary, created=entry.at, workspace=workspace)
         case ModelChosen(role="main", model=model):
             return replace(summary, model=model)
-        case UserSaid(text=text) if not summary.preview:
-            return replace(summary, preview=one_line(text, _PREVIEW_CHARS))
         case Renamed(title=title):
             return replace(summary, title=title)
-        case SessionClosed() | OwnerTook():
-            return replace(summary, state="closed" if isinstance(entry.event, SessionClosed) else "open")
+        case UserSaid(text=text):
+            preview = summary.preview or one_line(text, _PREVIEW_CHARS)
+            return replace(summary, preview=preview, state="working")
         case _:
-            return summary
+            return replace(summary, state=_state(summary.state, entry))
+
+
+def _state(before: str, entry: Entry) -> str:
+    match entry.event:
+        case ToolHeld():
+            return "held"
+        case ToolAnswered():
+            return "working"
+        case TurnEnded(reason=reason) if entry.lane == MAIN:
+            return reason
+        case SessionClosed():
+            return "closed"
+        case OwnerTook() if before == "closed":
+            return "open"
+        case _:
+            return before
 
 
 def _spent(before: int, entry: Entry) -> int:

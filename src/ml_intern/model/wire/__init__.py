@@ -1,0 +1,1 @@
+"""Wires: one protocol each, bytes to deltas. Know no record, no retry and no price."""
