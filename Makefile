@@ -23,11 +23,11 @@ demo: run-venv ## train, compare and report a real model without a key, an accou
 
 test: dev-venv ## every test but the long suites
 	$(call tool,strace)
-	@$(BIN)/pytest -n auto --dist loadgroup -q --inline-snapshot=disable --ignore=tests/faults --ignore=tests/live -m "not long and not live" $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadscope -q --inline-snapshot=disable --ignore=tests/faults --ignore=tests/live -m "not long and not live" $(ARGS)
 
 test-faults: dev-venv ## kill -9 at every append and at the hard places, with a witness outside
 	$(call tool,strace)
-	@$(BIN)/pytest -q tests/faults $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist worksteal --inline-snapshot=disable tests/faults $(ARGS)
 
 test-demo: dev-venv ## the demo through the real command line, its numbers recomputed in a fresh process
 	@$(BIN)/pytest -q -m long tests/demo $(ARGS)

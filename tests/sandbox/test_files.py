@@ -208,6 +208,14 @@ def test_a_missing_file_is_answered_with_the_nearest_names(at, workspace, opener
     assert failed.value.remedy == f"Nearest in {workspace}: src."
 
 
+def test_a_near_name_that_is_no_text_can_stand_in_the_record(at, workspace, opener):
+    (workspace / os.fsdecode(b"notes\xff.txt")).touch()
+    with pytest.raises(ToolFailed) as failed:
+        files.read_bytes(at("notes.txt"), opener=opener)
+    assert failed.value.remedy == f"Nearest in {workspace}: notes\N{REPLACEMENT CHARACTER}.txt."
+    assert failed.value.remedy.encode()
+
+
 def test_failures_of_the_file_system_are_worded(at, workspace, opener):
     (workspace / "file").write_text("x")
     for act in (files.read_bytes, files.sha256, files.listing):

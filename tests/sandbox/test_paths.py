@@ -7,7 +7,7 @@ import pytest
 
 from ml_intern.base.errors import BadSettings, PathRefused
 from ml_intern.sandbox import paths
-from ml_intern.sandbox.paths import Root, Roots, command_path, place, session_roots
+from ml_intern.sandbox.paths import Root, Roots, command_path, place, protected_again, session_roots
 
 
 @pytest.fixture
@@ -137,6 +137,45 @@ def test_a_repository_without_hooks_gets_a_folder_that_can_be_walled(session, wo
     subprocess.run(["git", "init", "-q", "--template=", str(workspace)], check=True)
     assert not (workspace / ".git" / "hooks").exists()
     assert str(workspace / ".git" / "hooks") in session().protected
+
+
+def test_what_appears_later_is_protected_when_looked_at_again(session, workspace):
+    roots = session()
+    assert roots.protected == ()
+    subprocess.run(["git", "init", "-q", "--template=", str(workspace)], check=True)
+    (workspace / ".envrc").touch()
+    again = protected_again(roots)
+    assert {os.path.relpath(path, workspace) for path in again.protected} == {".git/hooks", ".git/config", ".envrc"}
+    assert again.roots == roots.roots
+    (workspace / ".envrc").unlink()
+    assert str(workspace / ".envrc") not in protected_again(again).protected
+
+
+def test_root_is_told_where_another_users_folder_could_not_be_written(session, workspace):
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    os.chown(workspace, 12345, 12345)
+    with pytest.raises(BadSettings, match="belongs to user 12345") as refused:
+        session()
+    assert "--user 12345" in refused.value.remedy
+    workspace.chmod(0o777)
+    assert session().workspace == str(workspace)
+
+
+def test_the_sessions_own_etc_holds_what_programs_need_and_follows_the_machines(session, tmp_path):
+    roots = session()
+    own = Path(roots.etc)
+    copied = {root.inside for root in roots.roots if root.copied}
+    assert {"/etc/passwd", "/etc/group"} <= copied
+    for path in copied:
+        assert (own / path.removeprefix("/etc/")).read_bytes() == Path(path).read_bytes()
+    found = {str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()}
+    assert {f"/etc/{name}" for name in found} == copied
+    (own / "passwd").write_text("old")
+    (own / "ld.so.preload").write_text("gone")
+    session()
+    assert (own / "passwd").read_bytes() == Path("/etc/passwd").read_bytes()
+    assert (own / "ld.so.preload").exists() == Path("/etc/ld.so.preload").exists()
 
 
 def test_the_hooks_of_submodules_and_git_files_are_protected(session, workspace):

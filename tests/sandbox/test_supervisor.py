@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 
 from ml_intern.base.errors import SandboxError
 from ml_intern.sandbox import boot, lock
-from ml_intern.sandbox.commands import Commands
+from ml_intern.sandbox.commands import Commands, Ended
 from ml_intern.sandbox.levels import Level
 from ml_intern.sandbox.outcome import Outcome, load_outcome, save_outcome
+from ml_intern.sandbox.processes import descendants
 from tests.sandbox.yard import QUICK, Yard
 
 
@@ -130,7 +132,7 @@ async def test_the_spec_is_on_disk_before_the_command_begins(yard: Yard):
         assert json.loads(ended.output_path.read_text()) == spec
 
 
-async def test_spec_and_outcome_are_flushed_before_the_effect_and_before_the_name(yard: Yard, tmp_path: Path):
+async def test_that_a_command_was_begun_is_on_disk_before_it_begins(yard: Yard, tmp_path: Path):
     if not shutil.which("strace"):
         pytest.skip("there is no strace on this machine")
     level = "full" if yard.level is Level.FULL else "none"
@@ -145,14 +147,86 @@ async def test_spec_and_outcome_are_flushed_before_the_effect_and_before_the_nam
     await yard.commands().close()
     await tracer.wait()
     assert ended.exit_code == 0
-    steps = [
-        text for text in trace.read_text().splitlines() if "traced" in text or "execve(" in text or "commands>" in text
-    ]
-    marks = ["fsync(", "spec.json.new", "/commands>", "execve(", "exit.json.new", 'exit.json"']
-    at = {mark: next(n for n, step in enumerate(steps) if mark in step and n > 0) for mark in marks}
-    assert "fsync(" in steps[at["spec.json.new"]]
-    assert "fsync(" in steps[at["exit.json.new"]]
-    assert at["spec.json.new"] < at["/commands>"] < at["execve("] < at["exit.json.new"] < at['exit.json"']
+    steps = trace.read_text().splitlines()
+    named = next(n for n, step in enumerate(steps) if "rename(" in step and "traced/spec.json" in step)
+    flushed = next(n for n, step in enumerate(steps) if "fsync(" in step and "/commands/traced>" in step)
+    begun = next(n for n, step in enumerate(steps) if "execve(" in step and n > named)
+    assert named < flushed < begun
+
+
+@pytest.mark.parametrize("left", [b"", bytes(120)])
+async def test_an_outcome_whose_contents_a_loss_of_power_took_counts_as_lost(yard: Yard, left: bytes):
+    folder = yard.session / "commands" / "cut"
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_bytes(left)
+    (folder / "output").write_text("half")
+    (folder / "exit.json").write_bytes(left)
+    found = await yard.commands().find("cut")
+    assert isinstance(found, Ended)
+    assert (found.reason, found.output_bytes) == ("lost", 4)
+    await yard.run("true")
+    ended, text = await yard.run("touch planted", key="cut")
+    assert (ended.reason, text) == ("lost", "half")
+    assert not (yard.workspace / "planted").exists()
+
+
+def waiting(yard: Yard) -> list[int]:
+    """The children of a supervisor without commands."""
+    supervisor = lock.holder(str(yard.session))
+    return descendants(supervisor) if supervisor else []
+
+
+async def one_waits(yard: Yard) -> int:
+    async with asyncio.timeout(10):
+        while not waiting(yard):
+            await asyncio.sleep(0.02)
+    (pid,) = waiting(yard)
+    return pid
+
+
+async def test_the_process_of_the_next_command_waits_and_becomes_it(yard: Yard):
+    await yard.run("true")
+    pid = await one_waits(yard)
+    running = asyncio.create_task(yard.run("touch begun; while [ ! -e go ]; do sleep 0.02; done", key="next"))
+    async with asyncio.timeout(10):
+        while not (yard.workspace / "begun").exists():
+            await asyncio.sleep(0.02)
+    assert Path(f"/proc/{pid}").exists()
+    assert descendants(pid)
+    (yard.workspace / "go").touch()
+    assert (await running)[0].exit_code == 0
+    assert await one_waits(yard) != pid
+
+
+async def test_a_waiting_process_that_was_killed_is_replaced(yard: Yard):
+    await yard.run("true")
+    os.kill(await one_waits(yard), signal.SIGKILL)
+    ended, text = await yard.run("echo ran")
+    assert (ended.reason, ended.exit_code, text) == ("exited", 0, "ran\n")
+
+
+async def test_a_waiting_process_ends_with_its_supervisor_and_on_close(yard: Yard):
+    await yard.run("true")
+    pid = await one_waits(yard)
+    supervisor = lock.holder(str(yard.session))
+    assert supervisor
+    os.kill(supervisor, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.02)
+    await yard.run("true")
+    pid = await one_waits(yard)
+    await yard.commands().close()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_waiting_process_keeps_no_connection_open(yard: Yard):
+    await yard.run("true")
+    pid = await one_waits(yard)
+    async with asyncio.timeout(10):
+        while len(os.listdir(f"/proc/{pid}/fd")) > 7:
+            await asyncio.sleep(0.02)
+    assert not [name for name in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()) if "socket:" in name]
 
 
 async def test_a_supervisor_that_cannot_start_says_why(tmp_path: Path, yard: Yard):
@@ -178,7 +252,7 @@ def test_an_outcome_is_read_as_it_was_written(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["exit.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"reason": "whim"}', '{"reason": "exited", "output_bytes": "many"}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"reason": "whim"}', '{"reason": "exited", "output_bytes": "many"}'])
 def test_an_outcome_that_is_not_ours_is_not_believed(tmp_path: Path, text: str):
     (tmp_path / "exit.json").write_text(text)
     with pytest.raises(ValueError, match=r"reason|Expecting|invalid literal"):

@@ -1,13 +1,16 @@
 import asyncio
 import errno
 import os
+import pwd
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ml_intern.sandbox import lock
+from ml_intern.sandbox.paths import protected_again, session_roots
 from ml_intern.sandbox.profiles import Profile
 from tests.sandbox.yard import PYTHON, Yard
 
@@ -309,3 +312,29 @@ async def test_the_supervisor_cannot_be_traced_by_name_of_its_number(walled: Yar
     supervisor = lock.holder(str(walled.session))
     _, text = await walled.run(f"cat /proc/{supervisor}/environ /proc/{supervisor}/maps 2>&1")
     assert text.count("No such file") == 2
+
+
+async def test_a_sessions_own_table_shows_the_system_by_links_and_one_etc_without_secrets(walled: Yard, tmp_path: Path):
+    roots = session_roots(walled.workspace, walled.session, tmp_path / "environments")
+    yard = replace(walled, roots=roots)
+    _, text = await yard.run(
+        "ls -A /etc; readlink /bin; stat -c %U /etc/passwd; getent hosts localhost; awk 'BEGIN{}'; id -un"
+    )
+    lines = text.splitlines()
+    assert {"passwd", "group"} <= set(lines)
+    assert not {"shadow", "ssh", "sudoers", "gshadow"} & set(lines)
+    assert lines[-1] == pwd.getpwuid(os.getuid()).pw_name
+    assert ("usr/bin" in lines) == os.path.islink("/bin")
+    _, text = await yard.run("echo x >> /etc/passwd; echo x > /etc/new; rm /bin")
+    assert text.count("Read-only file system") == 3
+    assert "not found" not in text
+
+
+async def test_a_repository_that_appeared_is_walled_once_looked_at_again(walled: Yard, tmp_path: Path):
+    yard = replace(walled, roots=session_roots(walled.workspace, walled.session, tmp_path / "environments"))
+    await yard.run("git init -q new && cd new && git config user.name someone")
+    yard = replace(yard, roots=protected_again(yard.roots))
+    _, text = await yard.run("cd new && echo evil > .git/hooks/pre-commit; git config core.fsmonitor evil")
+    assert "Read-only file system" in text
+    assert "fsmonitor" not in (walled.workspace / "new" / ".git" / "config").read_text()
+    assert not (walled.workspace / "new" / ".git" / "hooks" / "pre-commit").exists()

@@ -159,6 +159,36 @@ async def test_file_names_that_are_no_text_stay_out_of_the_record(shell):
     assert [fact.path for fact in result.facts] == [shell.bench.path("fine")]
 
 
+async def test_a_repository_that_a_command_made_is_walled_for_the_next(shell):
+    assert (await shell.run("git init -q . && echo fine > .git/hooks/made")).outcome == "ok"
+    result = await shell.run("echo evil > .git/hooks/pre-commit; git config core.fsmonitor evil")
+    assert "A wall of the sandbox: only" in result.text
+    assert not (shell.bench.workspace / ".git" / "hooks" / "pre-commit").exists()
+    assert "fsmonitor" not in (shell.bench.workspace / ".git" / "config").read_text()
+
+
+async def test_a_trap_set_for_the_persons_git_is_undone_and_told_to_both(shell):
+    await shell.run("git init -q .")
+    result = await shell.run("echo ../evil > .git/commondir; rm .git/HEAD")
+    assert not (shell.bench.workspace / ".git" / "commondir").exists()
+    assert (shell.bench.workspace / ".git" / "HEAD").exists()
+    for text in (result.text, result.display.text):
+        assert text.count("[The command changed .git so that git") == 1
+        assert "commondir (removed), HEAD (restored)" in text
+
+
+async def test_a_trap_of_a_command_that_was_stopped_is_undone_too(shell):
+    await shell.run("git init -q .")
+    trap = shell.bench.workspace / ".git" / "commondir"
+    task = asyncio.create_task(shell.run("echo ../evil > .git/commondir; sleep 60"))
+    while not trap.exists():
+        await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not trap.exists()
+
+
 async def test_stopping_the_turn_ends_the_whole_tree(shell):
     witness = shell.bench.workspace / "witness"
     task = asyncio.create_task(shell.run("(setsid sh -c 'while :; do date >> witness; sleep 0.05; done' &) ; sleep 60"))

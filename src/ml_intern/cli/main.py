@@ -132,13 +132,14 @@ def sessions(as_json: bool, limit: int) -> None:
 
 @cli.command()
 @click.argument("session", default="last", metavar="[ID|last]")
+@click.option("--full", is_flag=True, help="All that calls showed, not the first and last lines.")
 @click.option("--json", "as_json", is_flag=True, help="Every event as a line of JSON.")
 @click.option("--blob", metavar="SHA", help="Write this kept output to stdout instead.")
-def show(session: str, as_json: bool, blob: str | None) -> None:
+def show(session: str, **wanted: Any) -> None:
     """Show a session: what was said, done, spent, and what waits."""
     from ml_intern.cli import records
 
-    sys.exit(records.show(session, as_json, blob))
+    sys.exit(records.show(session, records.Wanted(**wanted)))
 
 
 @cli.command()

@@ -5,19 +5,32 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from ml_intern.app.reading import open_reading
 from ml_intern.base.errors import MlInternError, SessionNotFound
 from ml_intern.base.money import Micro
 from ml_intern.base.money import show as dollars
 from ml_intern.base.text import one_line, visible
+from ml_intern.cli.details import detail_lines
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.progress import Progress
 from ml_intern.headless.report import held_lines
 from ml_intern.record.codec import encode
-from ml_intern.record.events import CapSet, Entry, ModelChosen, ModeSet, SessionStarted, UserSaid
+from ml_intern.record.events import (
+    CapSet,
+    Entry,
+    ModelChosen,
+    ModelReplied,
+    ModeSet,
+    SessionStarted,
+    ToolFinished,
+    UserSaid,
+)
 from ml_intern.record.view import View, fold
+
+MOST_LINES = 12
+"""Lines of one call's output that `show` prints without --full."""
 
 
 def list_sessions(as_json: bool, limit: int) -> Exit:
@@ -25,9 +38,18 @@ def list_sessions(as_json: bool, limit: int) -> Exit:
     return _guarded(_list(as_json, limit))
 
 
-def show(session: str, as_json: bool, blob: str | None) -> Exit:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How much of a session is shown: everything that was printed, its events as JSON, or one kept output."""
+
+    full: bool = False
+    as_json: bool = False
+    blob: str | None = None
+
+
+def show(session: str, wanted: Wanted) -> Exit:
     """Print one session, its events, or one of its kept outputs."""
-    return _guarded(_show(session, as_json, blob))
+    return _guarded(_show(session, wanted))
 
 
 def _guarded(work: Coroutine[None, None, None]) -> Exit:
@@ -55,31 +77,43 @@ async def _list(as_json: bool, limit: int) -> None:
         sys.stdout.write(f"{each.id:<26}  {changed}  {each.state:<7}  {dollars(Micro(each.spent)):>8}  {title}\n")
 
 
-async def _show(session: str, as_json: bool, blob: str | None) -> None:
+async def _show(session: str, wanted: Wanted) -> None:
     async with open_reading() as reading:
         found = await reading.resolve(session)
-        if blob is not None:
-            sys.stdout.buffer.write(await reading.blob(found, blob))
+        if wanted.blob is not None:
+            sys.stdout.buffer.write(await reading.blob(found, wanted.blob))
             return
         entries = await reading.entries(found)
         owner = await reading.owner(found)
-    if as_json:
+    if wanted.as_json:
         sys.stdout.buffer.write(b"".join(encode(entry) + b"\n" for entry in entries))
         return
-    _print(entries, owner)
+    _print(entries, owner, None if wanted.full else MOST_LINES)
 
 
-def _print(entries: list[Entry], owner: str) -> None:
+def _print(entries: list[Entry], owner: str, most: int | None) -> None:
     view, progress = View(), Progress(sys.stdout)
     for entry in entries:
         view = fold(view, entry)
         _print_head(entry)
         progress.read(entry)
+        sys.stdout.write("".join(f"{line}\n" for line in _below(entry, most)))
     lines = [f"spent {dollars(Micro(view.purse.spent))} of {dollars(Micro(view.purse.cap or 0))}"]
     lines += [f"file {visible(path)}" for path in sorted(view.files.changed)]
     lines += held_lines(view)
     lines += [f"open in {owner}"] if owner else []
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _below(entry: Entry, most: int | None) -> list[str]:
+    """What stands below a line of progress: a reply's whole text, what a call showed."""
+    match entry.event:
+        case ModelReplied(reply=reply) if reply.text:
+            return [f"  {visible(line)}" for line in reply.text.splitlines()]
+        case ToolFinished(display=display):
+            return detail_lines(display, most)
+        case _:
+            return []
 
 
 def _print_head(entry: Entry) -> None:

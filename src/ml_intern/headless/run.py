@@ -88,8 +88,16 @@ async def _run(run: Run, opener: Opener) -> Exit:
 
 
 def _write_line(entry: Entry) -> None:
-    sys.stdout.buffer.write(encode(entry) + b"\n")
-    sys.stdout.buffer.flush()
+    _write(encode(entry) + b"\n")
+
+
+def _write(data: bytes) -> None:
+    """To stdout at once. A reader that has left takes nothing of the run with it: the record has it all."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _answer_held(session: Session, answers: Answers) -> None:
@@ -111,6 +119,8 @@ async def _say(session: Session, prompt: str | None) -> None:
     turn = view.lane(MAIN).turn
     if prompt is None and not turn.open and turn.ended is not None and turn.ended.reason not in {"done", "denied"}:
         prompt = CONTINUE
+    if prompt is None and not turn.open and turn.ended is None:
+        raise BadSettings("Nothing was said in this session yet.", 'Say it: ml-intern resume ID "WHAT TO DO".')
     if prompt is None:
         return
     refusal = await session.send(Say(new_id(), prompt, seen=view.seq))
@@ -128,10 +138,10 @@ def _exit_code(view: View, pause: object) -> Exit:
 def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> None:
     if run.output == "text":
         text = tally.text or _last_text(view)
-        sys.stdout.write(text if not text or text.endswith("\n") else f"{text}\n")
+        text = text if not text or text.endswith("\n") else f"{text}\n"
+        _write(text.encode(sys.stdout.encoding, "backslashreplace"))
     else:
-        sys.stdout.write(as_json(view, tally, code, seconds) + "\n")
-    sys.stdout.flush()
+        _write(f"{as_json(view, tally, code, seconds)}\n".encode())
     if run.quiet and code is Exit.DONE:
         return
     ended = view.lane(MAIN).turn.ended

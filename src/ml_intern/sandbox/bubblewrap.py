@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml_intern.sandbox.paths import Root, Roots
 from ml_intern.sandbox.profiles import Profile
+from ml_intern.sandbox.protected import below
 
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 _ALWAYS = (*_NAMESPACES, "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
@@ -34,9 +35,15 @@ def options(roots: Roots, cwd: str, env: Mapping[str, str], profile: Profile) ->
     for name, value in env.items():
         words += ["--setenv", name, value]
     explores = profile is Profile.EXPLORE
+    if roots.etc:
+        words += ["--ro-bind", roots.etc, "/etc"]
     for root in roots.roots:
+        if roots.etc and root.copied:
+            continue
         if explores and root.inside == "/tmp":
             words += [*_SCRATCH, root.inside]
+        elif _is_shown(roots, root):
+            words += ["--symlink", os.path.relpath(root.outside, os.path.dirname(root.inside)), root.inside]
         else:
             writable = root.access == "write" and not explores
             words += ["--bind" if writable else "--ro-bind", root.outside, root.inside]
@@ -68,8 +75,16 @@ def _protect(roots: Roots) -> Iterator[str]:
             yield from ("--ro-bind", _outside(root, inside), inside)
 
 
+def _is_shown(roots: Roots, root: Root) -> bool:
+    """Whether another mount shows it under its real name, as /usr shows /bin: a link costs nothing, a mount 0.2 ms."""
+    if root.inside == root.outside or root.access == "write":
+        return False
+    shown = _root_of(roots, root.outside)
+    return shown is not None and shown.inside == shown.outside
+
+
 def _root_of(roots: Roots, inside: str) -> Root | None:
-    above = [root for root in roots.roots if Path(inside).is_relative_to(root.inside)]
+    above = [root for root in roots.roots if inside == root.inside or below(inside, root.inside)]
     return max(above, key=lambda root: len(root.inside), default=None)
 
 

@@ -8,8 +8,7 @@ import signal
 import time
 
 from ml_intern.sandbox.capture import Capture
-from ml_intern.sandbox.groups import Group
-from ml_intern.sandbox.launch import Launch, Started, began
+from ml_intern.sandbox.launch import Launch, Waiting, began
 from ml_intern.sandbox.limits import Limits
 from ml_intern.sandbox.outcome import Outcome, Reason
 from ml_intern.sandbox.processes import descendants, send
@@ -21,11 +20,11 @@ _KILL_AGAIN_S = 1.0
 class Command:
     """Times are `time.monotonic()` seconds."""
 
-    def __init__(self, launch: Launch, started: Started, capture: Capture, group: Group) -> None:
+    def __init__(self, launch: Launch, process: Waiting, capture: Capture) -> None:
         self.launch = launch
-        self.started = started
+        self.process = process
         self.capture = capture
-        self.group = group
+        self.group = process.group
         self._begun_at = time.monotonic()
         self._ending: tuple[Reason, float] | None = None
         self._exited: tuple[int, float] | None = None
@@ -53,12 +52,12 @@ class Command:
             return
         self._ending = (reason, time.monotonic() + grace_s)
         # Inside a process-id namespace its first process ignores this; bubblewrap itself must live to reap.
-        send(descendants(self.started.pid), signal.SIGTERM)
+        send(descendants(self.process.pid), signal.SIGTERM)
 
     def count(self, processes: int) -> None:
         """Kill the command if it has more processes: for where the kernel does not count them."""
         # The first look is cheap: nothing can be over its limit while the whole machine is not.
-        if not self._exited and len(os.listdir("/proc")) > processes < len(descendants(self.started.pid)):
+        if not self._exited and len(os.listdir("/proc")) > processes < len(descendants(self.process.pid)):
             self._met_processes = True
             self._kill()
 
@@ -66,7 +65,7 @@ class Command:
         """Notice the process's end, if it ended."""
         if self._exited:
             return
-        pid, status = os.waitpid(self.started.pid, os.WNOHANG)
+        pid, status = os.waitpid(self.process.pid, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
             self._exited = (code if code >= 0 else 128 - code, time.monotonic())
@@ -97,13 +96,13 @@ class Command:
     def close(self) -> None:
         """Let go of what is held."""
         self.capture.close()
-        os.close(self.started.status)
+        os.close(self.process.status)
 
     def _began(self) -> bool:
-        return self._met_processes or began(self.started.status, walled=bool(self.launch.walls))
+        return self._met_processes or began(self.process.status, walled=bool(self.launch.walls))
 
     def _why_not(self) -> str:
-        text = b"" if self.launch.walls else os.pread(self.started.status, 4096, 0)
+        text = b"" if self.launch.walls else os.pread(self.process.status, 4096, 0)
         return text.decode(errors="replace") or "the sandbox could not be set up: its output says why"
 
     def _kill(self) -> None:
@@ -112,8 +111,8 @@ class Command:
         self.group.refuse_forks()
         if not self.launch.walls:
             # The keeper ends the tree itself; without it orphans would stay.
-            send([self.started.pid], signal.SIGTERM)
+            send([self.process.pid], signal.SIGTERM)
             return
         # The first would be enough, once it gets to run; the others may be too many to let it. Bubblewrap's own
         # process stays: it ends when the last of them is gone.
-        send(descendants(self.started.pid) or [self.started.pid], signal.SIGKILL)
+        send(descendants(self.process.pid) or [self.process.pid], signal.SIGKILL)

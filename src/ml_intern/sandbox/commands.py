@@ -85,12 +85,13 @@ class Commands:
 
         Being cancelled does not stop it. Raises SandboxError.
         """
-        request = await asyncio.to_thread(self._request, spec)
-        return await self._until_ended(spec.key, request, on_output)
+        # One hop to a thread, not two: each is a wait for the interpreter where much goes on.
+        state, request = await asyncio.to_thread(lambda: (self._state(spec.key), self._request(spec)))
+        return await self._until_ended(spec.key, state, request, on_output)
 
     async def attach(self, key: str, on_output: OnOutput) -> Ended:
         """Follow a command from its first byte to its end. Raises SandboxError if the key is unknown."""
-        return await self._until_ended(key, None, on_output)
+        return await self._until_ended(key, await asyncio.to_thread(self._state, key), None, on_output)
 
     async def find(self, key: str) -> Ended | Running | None:
         """How the command stands, without waiting; None if it was never started."""
@@ -146,7 +147,6 @@ class Commands:
         return self._folder / "commands" / key
 
     def _request(self, spec: Spec) -> Message:
-        self._place(spec.key)
         cwd, walls = spec.cwd, list[str]()
         if self._level is Level.FULL:
             self._bwrap = self._bwrap or next(iter(bubblewrap.binaries()), "")
@@ -158,17 +158,20 @@ class Commands:
         what: Message = {"op": "start", "key": spec.key, "argv": spec.argv, "env": dict(spec.env), "cwd": cwd}
         return what | {"deadline_s": spec.deadline_s, "walls": walls}
 
-    async def _until_ended(self, key: str, request: Message | None, on_output: OnOutput) -> Ended:
+    async def _until_ended(
+        self, key: str, state: Outcome | Running | None, request: Message | None, on_output: OnOutput
+    ) -> Ended:
         tail = _Tail(self._place(key) / outcome.OUTPUT, on_output)
         for _ in range(_TRIES):
-            state = await asyncio.to_thread(self._state, key)
             if state is None and request is None:
                 raise SandboxError(f"No command {key} was ever started in this session.")
             found = state if isinstance(state, Outcome) else await self._ask(key, request, tail)
             if found:
-                await tail.read()
+                if tail.offset < found.output_bytes:
+                    await tail.read()
                 return self._ended(key, found)
             await asyncio.sleep(_AGAIN_S)
+            state = await asyncio.to_thread(self._state, key)
         raise SupervisorLost(f"The supervisor of command {key} cannot be followed.", "Try again.")
 
     async def _ask(self, key: str, request: Message | None, tail: "_Tail") -> Outcome | None:
@@ -220,17 +223,17 @@ class _Tail:
     def __init__(self, path: Path, on_output: OnOutput) -> None:
         self._path = path
         self._on_output = on_output
-        self._offset = 0
+        self.offset = 0
 
     async def read(self) -> None:
         while chunk := await asyncio.to_thread(self._next):
-            self._offset += len(chunk)
+            self.offset += len(chunk)
             self._on_output(chunk)
 
     def _next(self) -> bytes:
         try:
             with self._path.open("rb", buffering=0) as file:
-                file.seek(self._offset)
+                file.seek(self.offset)
                 return file.read(_CHUNK)
         except FileNotFoundError:
             return b""
@@ -245,6 +248,8 @@ async def _listen(link: Link, tail: _Tail) -> Outcome | None:
                 raise SandboxError(f"The command was refused: {message.get('why')}.")
             case "unknown":
                 return None
+            case "started":
+                continue
             case _:
                 await tail.read()
     return None

@@ -1,4 +1,4 @@
-"""Starts one command: its pipe, its group, and either bubblewrap with its filter or the keeper.
+"""Starts one command: a process with its pipe and its group waits to become bubblewrap with its filter, or the keeper.
 
 Knows no deadline and no client. Imports only the standard library.
 """
@@ -11,12 +11,13 @@ import signal
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
-from ml_intern.sandbox import keeper, limits, pod
+from ml_intern.sandbox import keeper, limits, outcome, pod
 from ml_intern.sandbox.groups import Group
 
 _ABOVE_LOW_NUMBERS = 64
 _PIPE_BYTES = 1024 * 1024
-_ARGUMENTS, _FILTER, _STATUS = 3, 4, 5
+_ARGUMENTS, _FILTER, _STATUS, _ORDERS = 3, 4, 5, 6
+_LONGEST_PATH = 4096
 # The kernel takes a command before it takes the supervisor or its owner.
 _KILL_ME_FIRST = "500"
 
@@ -34,30 +35,46 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """The process to wait for, its output pipe, and the file that says whether the command began."""
+class Waiting:
+    """A process made ahead of its command, within its group already: where the kernel counts, entering takes 3-12 ms.
+
+    `pipe` is its output, `status` the file that says whether the command began, `orders` what it waits for.
+    """
 
     pid: int
     pipe: int
     status: int
+    orders: int
+    group: Group
 
 
-def start(launch: Launch, group: Group, seccomp: bytes, processes: int) -> Started:
-    """Start the command; its end shows by the process's end. Raises OSError."""
+def prepare(group: Group, seccomp: bytes, processes: int, *, walled: bool) -> Waiting:
+    """A process that waits for its order; it ends with ours. Raises OSError."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    heard, orders = os.pipe2(os.O_CLOEXEC)
     status = os.memfd_create("status")
-    arguments = _memory("arguments", b"".join(part.encode() + b"\0" for part in launch.walls[1:]))
-    program = _memory("filter", seccomp)
+    arguments, program = os.memfd_create("arguments"), _memory("filter", seccomp)
     with contextlib.suppress(OSError):
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     try:
         pid = os.fork()
         if pid == 0:
-            _become(launch, group, processes, [writing, writing, arguments, program, status])
+            _wait(group, processes, [writing, writing, arguments, program, status, heard], walled=walled)
     finally:
-        for number in (writing, arguments, program):
+        for number in (writing, arguments, program, heard):
             os.close(number)
-    return Started(pid, reading, status)
+    return Waiting(pid, reading, status, orders, group)
+
+
+def order(waiting: Waiting, folder: str) -> bool:
+    """Make it the command whose spec stands in `folder`; False if it is gone. Its end shows by the process's end."""
+    try:
+        os.write(waiting.orders, os.fsencode(folder))
+    except BrokenPipeError:
+        return False
+    finally:
+        os.close(waiting.orders)
+    return True
 
 
 def began(status: int, *, walled: bool) -> bool:
@@ -94,25 +111,34 @@ def _memory(name: str, data: bytes) -> int:
     return number
 
 
-def _become(launch: Launch, group: Group, processes: int, given: list[int]) -> NoReturn:
+def _wait(group: Group, processes: int, given: list[int], *, walled: bool) -> NoReturn:
     try:
+        _reset_signals()
         os.setsid()
+        # First of all: a copy of a client's connection would keep it open when the supervisor hangs up.
+        _place([os.open("/dev/null", os.O_RDONLY), *given])
         group.enter()
-        _limit_processes(processes, walled=bool(launch.walls))
+        _limit_processes(processes, walled=walled)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(_KILL_ME_FIRST)
-        _place([os.open("/dev/null", os.O_RDONLY), *given])
-        _reset_signals()
-        if launch.walls:
-            bwrap = launch.walls[0]
-            numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
-            os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})
-        keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS)
-    except (OSError, ValueError) as error:
+        if folder := os.fsdecode(os.read(_ORDERS, _LONGEST_PATH)):
+            _become(to_launch(outcome.load_spec(folder)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         with contextlib.suppress(OSError):
             os.write(1, f"{error}\n".encode())
     finally:
         os._exit(126)
+
+
+def _become(launch: Launch) -> NoReturn:
+    os.close(_ORDERS)
+    if launch.walls:
+        bwrap = launch.walls[0]
+        os.write(_ARGUMENTS, b"".join(part.encode() + b"\0" for part in launch.walls[1:]))
+        os.lseek(_ARGUMENTS, 0, os.SEEK_SET)
+        numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
+        os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})
+    keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS)
 
 
 def _limit_processes(count: int, *, walled: bool) -> None:

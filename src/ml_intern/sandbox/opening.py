@@ -236,7 +236,9 @@ def _missing(place: Place) -> ToolFailed:
     lacking = _obstacle(place)
     if lacking is None:
         return ToolFailed(f"{place.inside} does not exist.", "List the folder to see what there is.")
-    near = difflib.get_close_matches(lacking.name, lacking.names, 3, 0.5)
+    # A name that is no UTF-8 could not stand in the record.
+    names = [os.fsencode(name).decode(errors="replace") for name in lacking.names]
+    near = difflib.get_close_matches(lacking.name, names, 3, 0.5)
     what = "" if lacking.path == place.inside else f": there is no folder {lacking.path}"
     remedy = f"Nearest in {lacking.folder}: {', '.join(near)}." if near else "List the folder to see what there is."
     return ToolFailed(f"{place.inside} does not exist{what}.", remedy)

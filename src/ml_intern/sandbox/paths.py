@@ -8,11 +8,12 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ml_intern.base.errors import BadSettings, PathRefused
+from ml_intern.sandbox import etc
 from ml_intern.sandbox.protected import below, is_protected, make_hook_folders, protected_below
 
 Access = Literal["read", "write"]
@@ -22,29 +23,6 @@ SHIMS = str(Path(__file__).resolve().parent / "shims")
 
 _TMP = "/tmp"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sys/devices/system/cpu")
-# Single entries, never the whole of /etc: it also holds password hashes, host keys, private TLS keys and tokens.
-# Only what programs fail without: each entry is a mount, which costs every command 0.2 ms.
-_ETC = (
-    "OpenCL",
-    "alternatives",
-    "crypto-policies",
-    "fonts",
-    "group",
-    "hosts",
-    "ld.so.cache",
-    "ld.so.preload",
-    "localtime",
-    "nsswitch.conf",
-    "os-release",
-    "passwd",
-    "pki/ca-trust",
-    "pki/tls/certs",
-    "resolv.conf",
-    "services",
-    "ssl/cert.pem",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-)
 _NEVER_A_WORKSPACE = (*_SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys")
 
 
@@ -55,19 +33,22 @@ class Root:
     inside: str
     outside: str
     access: Access
+    copied: bool = False
+    """Commands see the copy in the session's own /etc."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roots:
     """The table: `roots` in mount order, parents first; `protected` exist and are read-only inside writable roots.
 
-    `workspace` and `home` are inside paths.
+    `workspace` and `home` are inside paths; `etc` is the folder of the host that commands see at /etc.
     """
 
     roots: tuple[Root, ...]
     protected: tuple[str, ...]
     workspace: str = ""
     home: str = ""
+    etc: str = ""
 
 
 class Place(NamedTuple):
@@ -91,7 +72,7 @@ def session_roots(
     interpreter: Path | None = None,
     also_read: Iterable[str] = (),
 ) -> Roots:
-    """The table of a session. Makes its private folders (0700): `home`, `tmp` and `scripts` below `session_folder`.
+    """The table of a session. Makes its private folders (0700): `home`, `tmp`, `scripts`, `etc` below `session_folder`.
 
     `interpreter` is the prefix of the Python that environments are built from (default: ours); `also_read` are further
     files or folders of the host (`variables.ca_files`); those that do not exist are left out.
@@ -101,12 +82,14 @@ def session_roots(
     """
     place_of_work = _checked_workspace(workspace, session_folder, environments)
     folder = os.path.realpath(session_folder)
-    home, tmp, scripts = (os.path.join(folder, name) for name in ("home", "tmp", "scripts"))
+    home, tmp, scripts, own_etc = (os.path.join(folder, name) for name in ("home", "tmp", "scripts", "etc"))
     for private in (home, tmp, scripts, os.path.realpath(environments)):
         os.makedirs(private, mode=0o700, exist_ok=True)
+    etc.make(own_etc)
     prefix = str(interpreter or sys.base_prefix)
-    read = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC), prefix, os.path.realpath(prefix), SHIMS, scripts]
+    read = [*_SYSTEM, *etc.entries(etc.BOUND), prefix, os.path.realpath(prefix), SHIMS, scripts]
     table = {path: Root(path, os.path.realpath(path), "read") for path in (*read, *also_read) if os.path.exists(path)}
+    table |= {path: Root(path, os.path.realpath(path), "read", copied=True) for path in etc.entries(etc.COPIED)}
     store = os.path.realpath(environments)
     table[store] = Root(store, store, "read")
     _drop_covered(table)
@@ -119,7 +102,14 @@ def session_roots(
         del table[path]
     make_hook_folders(place_of_work)
     protected = tuple(protected_below(place_of_work, ours))
-    return Roots(tuple(table[path] for path in sorted(table, key=_depth)), protected, place_of_work, home)
+    return Roots(tuple(table[path] for path in sorted(table, key=_depth)), protected, place_of_work, home, own_etc)
+
+
+def protected_again(roots: Roots) -> Roots:
+    """The table with what must be protected by now: repositories and settings may have appeared. Blocks: it walks."""
+    make_hook_folders(roots.workspace)
+    protected = dict.fromkeys((*roots.protected, *protected_below(roots.workspace)))
+    return replace(roots, protected=tuple(path for path in protected if os.path.exists(path)))
 
 
 def command_path(interpreter: Path | None = None) -> tuple[str, ...]:
@@ -196,6 +186,7 @@ def _checked_workspace(workspace: Path, session_folder: Path, environments: Path
         # An interpreter in the workspace stays read-only there; a workspace around the system does not.
         if below(system, path) and system != os.path.realpath(sys.base_prefix):
             raise BadSettings(f"The workspace {path} contains {system}.", another)
+    _refuse_another_users(path)
     for ours in (os.path.realpath(session_folder), os.path.realpath(environments)):
         if path == ours or below(ours, path) or below(path, ours):
             raise BadSettings(
@@ -203,6 +194,19 @@ def _checked_workspace(workspace: Path, session_folder: Path, environments: Path
                 "Start in another folder, or move our data with XDG_DATA_HOME and XDG_CACHE_HOME.",
             )
     return path
+
+
+def _refuse_another_users(workspace: str) -> None:
+    """Inside a user namespace root has no right to write what belongs to others. Source: user_namespaces(7)."""
+    facts = os.stat(workspace)
+    may_write = facts.st_mode & 0o002 or (facts.st_gid == os.getegid() and facts.st_mode & 0o020)
+    if os.geteuid() == 0 and facts.st_uid != 0 and not may_write:
+        raise BadSettings(
+            f"The workspace {workspace} belongs to user {facts.st_uid}, and commands in the sandbox could not write "
+            "there: they run as root, without root's right to write what is not its own.",
+            f"Start as that user (`docker run --user {facts.st_uid}`, `sudo -u '#{facts.st_uid}'`), or `chown -R root` "
+            "the workspace.",
+        )
 
 
 def _homes() -> set[str]:

@@ -50,6 +50,8 @@ PROTECTED = (
     Protected(".gitlab-ci.yml", "a CI service runs it with its own credentials"),
     Protected(".pre-commit-config.yaml", _VCS),
 )
+WALLED_NAMES = frozenset(entry.path.lower().rpartition("/")[2] for entry in PROTECTED)
+"""Where one of these appears, the table of what is walled may have grown."""
 _PROTECTED_PARTS = tuple((tuple(entry.path.lower().split("/")), entry.reason) for entry in PROTECTED)
 _GIT_SETTINGS = ("hooks", "config", "config.worktree", "commondir", "gitdir")
 _SKIPPED_FOLDERS = frozenset({".git", ".hg", "node_modules", ".venv", "venv", "__pycache__", ".cache"})

@@ -1,14 +1,15 @@
 """What a command changed: sizes and times of the workspace's files before and after. Knows no contents and no tool."""
 
 import contextlib
+import itertools
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ml_intern.sandbox.files import BESIDE
 from ml_intern.sandbox.paths import Roots
+from ml_intern.sandbox.protected import WALLED_NAMES
 
 _SKIPPED = frozenset(
     {
@@ -27,6 +28,7 @@ _SKIPPED = frozenset(
     }
 )
 _DEPTH = 64
+_NAMES_PER_FILE = 10
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,10 +41,14 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Marks by path relative to the workspace; `complete` is false where there were more than the limit."""
+    """Marks by path relative to the workspace; `complete` is false where there were more than the limit.
+
+    `protected` are files and folders, `.git` among them, that have the name of one that must be walled.
+    """
 
     files: Mapping[str, Mark]
     complete: bool
+    protected: frozenset[str] = frozenset()
 
 
 class Change(NamedTuple):
@@ -55,12 +61,12 @@ class Change(NamedTuple):
 def scan(roots: Roots, limit: int = 20_000) -> Scan:
     """Look at no more than `limit` files of the workspace, links not followed. Blocks: call it in a thread."""
     outside = next(root.outside for root in roots.roots if root.inside == roots.workspace)
-    files: dict[str, Mark] = {}
+    look = _Look(limit)
     complete = True
     # Each folder is entered through its parent's descriptor: one that turns into a link meanwhile is not followed.
     with contextlib.suppress(OSError):
-        complete = _into(os.open(outside, _FOLDER), "", files, limit)
-    return Scan(files, complete)
+        complete = look.into(os.open(outside, _FOLDER), "")
+    return Scan(look.files, complete, frozenset(look.protected))
 
 
 def diff(before: Scan, after: Scan) -> tuple[Change, ...]:
@@ -73,42 +79,52 @@ def diff(before: Scan, after: Scan) -> tuple[Change, ...]:
     return tuple(sorted(changes))
 
 
-def _into(folder: int, prefix: str, files: dict[str, Mark], limit: int) -> bool:
-    """Whether everything below was seen. Closes `folder`."""
-    complete = True
-    try:
-        for name, mode, mark in _look(folder):
-            if stat.S_ISDIR(mode):
-                complete = _deeper(folder, name, prefix, files, limit) and complete
-            elif name.startswith(BESIDE):
-                continue
-            elif len(files) < limit:
-                files[prefix + name] = mark
-            else:
-                return False
-    finally:
-        os.close(folder)
-    return complete
+class _Look:
+    """One look at a workspace."""
 
+    def __init__(self, limit: int) -> None:
+        self.files: dict[str, Mark] = {}
+        self.protected: list[str] = []
+        self._limit = limit
 
-def _deeper(folder: int, name: str, prefix: str, files: dict[str, Mark], limit: int) -> bool:
-    if name in _SKIPPED:
-        return True
-    if prefix.count("/") >= _DEPTH:
-        return False
-    try:
-        inner = os.open(name, _FOLDER, dir_fd=folder)
-    except OSError:
-        # Gone meanwhile, or not ours to read: nothing in it can be told.
-        return True
-    return _into(inner, f"{prefix}{name}/", files, limit)
+    def into(self, folder: int, prefix: str) -> bool:
+        """Whether everything below was seen. Closes `folder`."""
+        try:
+            names, complete = self._names(folder)
+            for name, is_folder in names:
+                if name.lower() in WALLED_NAMES:
+                    self.protected.append(prefix + name)
+                if is_folder:
+                    complete = self._deeper(folder, name, prefix) and complete
+                elif len(self.files) < self._limit:
+                    self._mark(folder, name, prefix)
+                else:
+                    return False
+        finally:
+            os.close(folder)
+        return complete
 
+    def _names(self, folder: int) -> tuple[list[tuple[str, bool]], bool]:
+        """Names and whether they are folders, as the folder itself tells: asking for each file costs 20 times that."""
+        most = self._limit * _NAMES_PER_FILE
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in itertools.islice(entries, most)]
+        return sorted(found), len(found) < most
 
-def _look(folder: int) -> list[tuple[str, int, Mark]]:
-    found: list[tuple[str, int, Mark]] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
+    def _mark(self, folder: int, name: str, prefix: str) -> None:
+        if not name.startswith(BESIDE):
             with contextlib.suppress(FileNotFoundError):
-                facts = entry.stat(follow_symlinks=False)
-                found.append((entry.name, facts.st_mode, Mark(facts.st_size, facts.st_mtime_ns)))
-    return sorted(found)
+                facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                self.files[prefix + name] = Mark(facts.st_size, facts.st_mtime_ns)
+
+    def _deeper(self, folder: int, name: str, prefix: str) -> bool:
+        if name in _SKIPPED:
+            return True
+        if prefix.count("/") >= _DEPTH:
+            return False
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+        except OSError:
+            # Gone meanwhile, or not ours to read: nothing in it can be told.
+            return True
+        return self.into(inner, f"{prefix}{name}/")

@@ -14,41 +14,29 @@ import sys
 import time
 from dataclasses import asdict
 
-from ml_intern.sandbox import groups, launch, limits, lock, outcome, pod, seccomp
+from ml_intern.sandbox import limits, lock, outcome, pod
 from ml_intern.sandbox.capture import Capture
 from ml_intern.sandbox.clients import SOCKET, Client, Clients, Message
 from ml_intern.sandbox.command import Command
-from ml_intern.sandbox.groups import Bases, Group
 from ml_intern.sandbox.launch import Launch, to_launch
 from ml_intern.sandbox.limits import Limits
 from ml_intern.sandbox.outcome import Outcome
+from ml_intern.sandbox.stock import Stock
 
 COMMANDS = "commands"
-_SHARE_OF_MEMORY = 0.9
-_GROUPS_LEAVE_S = 5.0
-_GROUPS_AGAIN_S = 0.05
 _COUNT_EVERY_S = 0.05
 
 
 class Means:
-    """What starting a command needs and does not change while the supervisor lives."""
+    """What the supervisor has and does not change while it lives."""
 
     def __init__(self, folder: str, bounds: Limits, *, walled: bool) -> None:
         self.folder = f"{folder}/{COMMANDS}"
         self.walled = walled
         self.limits = bounds
-        self.bases: Bases = groups.find_bases()
-        machine = min(limits.machine_memory_bytes(), groups.memory_bound(self.bases) or sys.maxsize)
-        self.memory_bytes = bounds.memory_bytes or int(machine * _SHARE_OF_MEMORY)
-        self.seccomp = seccomp.program() if walled else b""
+        self.stock = Stock(folder, bounds, walled=walled)
         # The kernel's own limit per user does not bind root.
-        self.counts_processes = self.bases.processes is None and os.geteuid() == 0
-        self.group_name = groups.name_prefix(folder)
-
-    def make_group(self) -> Group:
-        """The groups of one command, with its limits. Raises OSError."""
-        name = f"{self.group_name}{time.monotonic_ns():x}"
-        return groups.make(self.bases, name, processes=self.limits.processes, memory_bytes=self.memory_bytes)
+        self.counts_processes = self.stock.bases.processes is None and os.geteuid() == 0
 
 
 class Supervisor:
@@ -59,7 +47,6 @@ class Supervisor:
         self._selector = selector
         self._clients = clients
         self._commands: dict[str, Command] = {}
-        self._leaving: list[Group] = groups.leftovers(means.bases, means.group_name)
         self._closing = False
         self._idle_since = self._counted_at = time.monotonic()
 
@@ -84,10 +71,7 @@ class Supervisor:
                         os.read(chosen.fd, 4096)
             self._look_after()
         self._clients.close()
-        give_up_at = time.monotonic() + _GROUPS_LEAVE_S
-        while self._leaving and time.monotonic() < give_up_at:
-            self._remove_groups()
-            time.sleep(0.01)
+        self._means.stock.close()
 
     def _is_done(self) -> bool:
         if self._commands:
@@ -102,8 +86,7 @@ class Supervisor:
         moments.append((self._idle_since if not self._commands else now) + self._means.limits.idle_s + 0.01)
         if (hint_at := self._clients.hint(now)) is not None:
             moments.append(hint_at)
-        if self._leaving:
-            moments.append(now + _GROUPS_AGAIN_S)
+        moments.append(self._means.stock.due_at(now))
         if self._commands and self._means.counts_processes:
             moments.append(self._counted_at + _COUNT_EVERY_S)
         return max(0.0, min(moments) - now)
@@ -119,7 +102,7 @@ class Supervisor:
             command.tick(now, self._means.limits.grace_s)
             if command.is_over(now):
                 self._finish(command)
-        self._remove_groups()
+        self._means.stock.tend(now)
         if self._commands or len(self._clients):
             self._idle_since = now
 
@@ -133,11 +116,11 @@ class Supervisor:
     def _finish(self, command: Command) -> None:
         if command.capture.is_open:
             self._selector.unregister(command.capture.pipe)
-        result = command.outcome(self._means.limits, self._means.memory_bytes)
+        result = command.outcome(self._means.limits, self._means.stock.memory_bytes)
         command.close()
         del self._commands[command.launch.key]
         self._tell_end(command.launch.key, result)
-        self._leaving.append(command.group)
+        self._means.stock.leave(command.group)
 
     def _tell_end(self, key: str, result: Outcome) -> None:
         try:
@@ -146,9 +129,6 @@ class Supervisor:
             # Who follows still hears how it ended; who comes later finds it lost.
             _say(f"{key}: {outcome.RESULT} could not be written: {error}")
         self._clients.tell_end(key, asdict(result))
-
-    def _remove_groups(self) -> None:
-        self._leaving = [group for group in self._leaving if not group.remove()]
 
     def _hear(self, client: Client) -> None:
         requests = client.requests()
@@ -189,9 +169,8 @@ class Supervisor:
         except FileExistsError:
             return self._follow(client, wanted.key)
         outcome.save_json(f"{folder}/{outcome.SPEC}", asdict(wanted))
-        _flush_folder(folder)
-        _flush_folder(self._means.folder)
         os.close(os.open(f"{folder}/{outcome.OUTPUT}", os.O_CREAT | os.O_WRONLY, 0o600))
+        _flush_folder(folder)
         client.key = wanted.key
         try:
             self._spawn(wanted, folder)
@@ -203,16 +182,10 @@ class Supervisor:
         return {"event": "started"}
 
     def _spawn(self, wanted: Launch, folder: str) -> None:
-        group = self._means.make_group()
-        try:
-            started = launch.start(wanted, group, self._means.seccomp, self._means.limits.processes)
-        except OSError:
-            self._leaving.append(group)
-            raise
-        capture = Capture(started.pipe, f"{folder}/{outcome.OUTPUT}", self._means.limits.output_bytes)
-        command = Command(wanted, started, capture, group)
-        self._commands[wanted.key] = command
-        self._selector.register(capture.pipe, selectors.EVENT_READ, command)
+        process = self._means.stock.take(folder)
+        capture = Capture(process.pipe, f"{folder}/{outcome.OUTPUT}", self._means.limits.output_bytes)
+        self._commands[wanted.key] = Command(wanted, process, capture)
+        self._selector.register(capture.pipe, selectors.EVENT_READ, self._commands[wanted.key])
 
     def _follow(self, client: Client, key: str) -> Message:
         if key in self._commands:
@@ -230,13 +203,25 @@ def _mark_lost(folder: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{place}/{outcome.SPEC}.new")
             os.rmdir(place)
-        elif not os.path.exists(f"{place}/{outcome.RESULT}"):
+        elif _is_open(place):
             size = os.path.getsize(f"{place}/{outcome.OUTPUT}") if os.path.exists(f"{place}/{outcome.OUTPUT}") else 0
             note = "the process that owned it was gone; how it ended is not known"
             outcome.save_outcome(place, Outcome("lost", output_bytes=size, note=note))
 
 
+def _is_open(place: str) -> bool:
+    try:
+        return outcome.load_outcome(place) is None
+    except ValueError:
+        # Not ours: who asks for it is told.
+        return False
+
+
 def _flush_folder(path: str) -> None:
+    """Only that the command was begun must survive a loss of power: `spec.json` in its folder says so, empty or not.
+
+    A new folder reaches the disk no later than what is flushed in it: ext4, xfs and btrfs keep that order.
+    """
     number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
@@ -309,7 +294,7 @@ def main(arguments: list[str]) -> None:
     if means.walled:
         pod.enter()
     os.makedirs(COMMANDS, 0o700, exist_ok=True)
-    limits.apply(means.limits, memory_bytes=None if means.bases.memory else means.memory_bytes)
+    limits.apply(means.limits, memory_bytes=None if means.stock.bases.memory else means.stock.memory_bytes)
     _mark_lost(means.folder)
     selector = selectors.DefaultSelector()
     supervisor = Supervisor(means, selector, _listen(selector))

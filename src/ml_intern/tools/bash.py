@@ -13,9 +13,10 @@ from ml_intern.record.display import LogDisplay
 from ml_intern.record.effects import Effect, Executes, Reaches
 from ml_intern.record.events import Outcome, ToolStarted
 from ml_intern.record.facts import FileChange
-from ml_intern.sandbox import files
+from ml_intern.record.folds.files import Files
+from ml_intern.sandbox import files, repositories
 from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
-from ml_intern.sandbox.paths import Roots, place
+from ml_intern.sandbox.paths import Roots, place, protected_again
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
@@ -24,7 +25,7 @@ from ml_intern.tools.output import SHOWN_CHARS, cleaned, for_people, shortened
 from ml_intern.tools.scripts import Script, Scripts
 from ml_intern.tools.texts import text_of
 from ml_intern.tools.walls import walls_in
-from ml_intern.tools.workspace import changed_since, changes, marks
+from ml_intern.tools.workspace import Before, changed_since, changes, look
 
 DEFAULT_TIMEOUT_S = 120
 MOST_TIMEOUT_S = 36_000
@@ -51,6 +52,14 @@ class _Planned:
     scripts: tuple[Script, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    output: str
+    facts: tuple[FileChange, ...]
+    notes: list[str]
+    traps: list[str]
+
+
 class Bash:
     """See bash.md. `environ` is the whole environment of commands."""
 
@@ -65,6 +74,7 @@ class Bash:
         self._blobs = blobs
         self._scripts = scripts
         self._environ = environ
+        self._walled: object = None
         self.text = text_of(__file__, default=DEFAULT_TIMEOUT_S, most=MOST_TIMEOUT_S, shown=SHOWN_CHARS)
 
     async def prepare(self, args: BashArgs, context: Context) -> Prepared:
@@ -79,8 +89,7 @@ class Bash:
             raise ToolFailed("The command is empty or holds a NUL character.", "Send a command line.")
         if len(args.command.encode()) > _MOST_COMMAND_BYTES:
             raise ToolFailed("The command is too long for a shell.", "Write it to a file, and run that.")
-        cwd = await asyncio.to_thread(self._start_folder, args.work_dir)
-        scripts = await asyncio.to_thread(self._scripts.look, args.command, cwd)
+        cwd, scripts = await asyncio.to_thread(self._look, args)
         effects: list[Effect] = [Executes(args.command)]
         if any(script.packages for script in scripts):
             effects.append(Reaches("the package index", known=True))
@@ -101,7 +110,7 @@ class Bash:
         """
         planned: _Planned = prepared.payload
         found = await self._scripts.build(planned.scripts, context.key, context.live)
-        before = await asyncio.to_thread(marks, self._roots)
+        before = await asyncio.to_thread(self._before)
         spec = Spec(
             key=context.key,
             argv=("/bin/bash", "-c", planned.command),
@@ -113,10 +122,9 @@ class Bash:
         try:
             ended = await self._commands.run(spec, _live(context.live))
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.ensure_future(self._end(context.key)))
+            await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
-        facts = await asyncio.to_thread(changes, self._roots, before, context.view.files)
-        return await self._result(ended, planned.command, facts)
+        return await self._result(planned.command, ended, before, context.view.files)
 
     async def recover(self, args: BashArgs, started: ToolStarted, context: Context) -> Result | None:
         """How the command ended, waiting for it if it still runs; None if it never began.
@@ -124,19 +132,32 @@ class Bash:
         Raises:
             SandboxError: it cannot be followed.
         """
+        before = await asyncio.to_thread(look, self._roots)
         match await self._commands.find(context.key):
             case None:
                 return None
             case Ended() as ended:
-                return await self._result(ended, args.command, ())
+                return await self._result(args.command, ended, before, None)
             case Running():
                 pass
         try:
             ended = await self._commands.attach(context.key, _live(context.live))
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.ensure_future(self._end(context.key)))
+            await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
-        return await self._result(ended, args.command, ())
+        return await self._result(args.command, ended, before, None)
+
+    def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
+        cwd = self._start_folder(args.work_dir)
+        return cwd, self._scripts.look(args.command, cwd)
+
+    def _before(self) -> Before:
+        """The workspace; what has appeared in it since the last command and must be walled is walled from now on."""
+        before = look(self._roots)
+        if before.walled() != self._walled:
+            self._roots = protected_again(self._roots)
+            self._walled = before.walled()
+        return before
 
     def _start_folder(self, work_dir: str) -> str:
         found = place(self._roots, work_dir or ".", self._roots.workspace, write=False)
@@ -145,34 +166,47 @@ class Bash:
             raise ToolFailed(f"{found.inside} is {'no folder' if facts else 'not there'}.", "Name an existing folder.")
         return found.inside
 
-    async def _end(self, key: str) -> None:
-        """Stop the command and wait until its whole tree is gone."""
+    async def _end(self, key: str, before: Before) -> None:
+        """Stop the command, wait until its whole tree is gone, undo the traps it set."""
         with contextlib.suppress(SandboxError, TimeoutError):
             async with asyncio.timeout(_END_WITHIN_S):
                 await self._commands.stop(key)
                 await self._commands.attach(key, lambda _: None)
+        await asyncio.to_thread(repositories.mend, self._roots, before.git)
 
-    async def _result(self, ended: Ended, command: str, facts: tuple[FileChange, ...]) -> Result:
-        output = await asyncio.to_thread(_output, ended)
-        text, blob = output.rstrip("\n"), None
+    async def _result(self, command: str, ended: Ended, before: Before, known: Files | None) -> Result:
+        left = await asyncio.to_thread(self._left, ended, before, known)
+        text, blob = left.output.rstrip("\n"), None
         if len(text) > SHOWN_CHARS:
             try:
-                blob = await self._blobs.put(output.encode())
+                blob = await self._blobs.put(left.output.encode())
                 text = shortened(text, f"read blob:{blob} for all of it")
             except StoreFailed as error:
                 # The command ran: what can be told of it is told.
                 text = shortened(text, f"it could not be kept: {error.what}")
-        notes = ending(ended)
-        if ended.reason == "lost":
-            notes += await asyncio.to_thread(changed_since, self._roots, ended.output_path.parent)
-        notes += [f"A wall of the sandbox: {wall}" for wall in await asyncio.to_thread(walls_in, text, self._roots)]
+        notes = [*ending(ended), *left.notes]
         return Result(
-            text="\n".join([text or "(no output)", *(f"[{note}]" for note in notes)]),
-            display=LogDisplay(command, for_people(text), ended.exit_code, round(ended.duration_s, 3)),
+            text="\n".join([text or "(no output)", *(f"[{note}]" for note in (*notes, *left.traps))]),
+            display=LogDisplay(
+                command,
+                "\n".join([for_people(text), *(f"[{trap}]" for trap in left.traps)]),
+                ended.exit_code,
+                round(ended.duration_s, 3),
+            ),
             outcome=_outcome(ended),
-            facts=facts,
+            facts=left.facts,
             blob=blob,
         )
+
+    def _left(self, ended: Ended, before: Before, known: Files | None) -> _Left:
+        """What the command left behind; `known` is None where the workspace was not seen before it began."""
+        output = _output(ended)
+        traps = repositories.mend(self._roots, before.git)
+        notes = changed_since(self._roots, ended.output_path.parent) if ended.reason == "lost" else []
+        shown = output if len(output) <= SHOWN_CHARS else shortened(output, "")
+        notes += [f"A wall of the sandbox: {wall}" for wall in walls_in(shown, self._roots)]
+        facts = changes(self._roots, before.seen, known) if known is not None else ()
+        return _Left(output, facts, notes, traps)
 
 
 def _live(send: Callable[[str], None]) -> Callable[[bytes], None]:

@@ -1,13 +1,15 @@
 """What a command changed in the workspace, as facts for the record. Knows no command."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_intern.base.errors import MlInternError
 from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
-from ml_intern.sandbox import files
+from ml_intern.sandbox import files, repositories
 from ml_intern.sandbox.paths import Roots, place
+from ml_intern.sandbox.repositories import GitFolder
 from ml_intern.sandbox.scan import Change, Scan, diff, scan
 
 _HASHED_BYTES = 1 << 20
@@ -17,9 +19,22 @@ _LOOKED_AT = 5_000
 _MOST_NAMED = 20
 
 
-def marks(roots: Roots) -> Scan:
-    """The workspace as it is now, as far as looking is worth its time. Blocks."""
-    return scan(roots, _LOOKED_AT)
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The workspace before a command, as far as looking is worth its time."""
+
+    seen: Scan
+    git: Mapping[str, GitFolder]
+
+    def walled(self) -> object:
+        """Equal as long as nothing has appeared that must be walled."""
+        return self.seen.protected, {path: folder.names for path, folder in self.git.items()}
+
+
+def look(roots: Roots) -> Before:
+    """The workspace as it is now. Blocks."""
+    seen = scan(roots, _LOOKED_AT)
+    return Before(seen, repositories.look(roots, seen.protected))
 
 
 def changes(roots: Roots, before: Scan, known: Files) -> tuple[FileChange, ...]:
@@ -27,7 +42,7 @@ def changes(roots: Roots, before: Scan, known: Files) -> tuple[FileChange, ...]:
 
     Small files are hashed, so that later changes can be told from this one; "?" stands for the others.
     """
-    found = [change for change in diff(before, marks(roots)) if _is_text(change.path)]
+    found = [change for change in diff(before, scan(roots, _LOOKED_AT)) if _is_text(change.path)]
     expected = [change for change in found if f"{roots.workspace}/{change.path}" in known.known]
     others = [change for change in found if f"{roots.workspace}/{change.path}" not in known.known]
     return tuple(_facts(roots, [*expected, *others[:_MOST_UNKNOWN]], known))
@@ -39,7 +54,7 @@ def changed_since(roots: Roots, folder: Path) -> list[str]:
         began = (folder / "spec.json").stat().st_mtime_ns
     except OSError:
         return []
-    seen = marks(roots)
+    seen = scan(roots, _LOOKED_AT)
     later = sorted(path for path, mark in seen.files.items() if mark.mtime_ns >= began and _is_text(path))
     if not later:
         return ["No file of the workspace has changed since it began."]

@@ -1,0 +1,138 @@
+"""Traps in a git folder that no mount can keep a command from setting, because they do not exist before: undone, told.
+
+Git reads hooks and settings from wherever `commondir` or a new link leads, and looks for another repository where
+`HEAD` is no HEAD. Knows no command. Source: gitrepository-layout(5).
+"""
+
+import contextlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ml_intern.sandbox.opening import beneath
+from ml_intern.sandbox.paths import Roots
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Git itself writes `commondir` only below .git/worktrees.
+_NEVER_THERE, _TRAPS = "commondir", ("commondir", "config.worktree")
+_SETTINGS = ("hooks", "config")
+_WATCHED = (*_TRAPS, *_SETTINGS, "HEAD", "objects", "refs", "modules", "worktrees")
+_HEAD = re.compile(rb"ref: refs/|[0-9a-f]{40}")
+_HEAD_BYTES = 4096
+_MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GitFolder:
+    """What of `_WATCHED` a `.git` folder holds, which of its settings are links, and its HEAD if that is one."""
+
+    names: frozenset[str]
+    links: Mapping[str, str]
+    head: bytes
+
+
+def look(roots: Roots, found: Iterable[str]) -> dict[str, GitFolder]:
+    """The git folders among paths relative to the workspace, the first few. Blocks."""
+    paths = sorted(path for path in found if path.rpartition("/")[2] == ".git")[:_MOST]
+    seen = ((path, _seen(roots, path)) for path in paths)
+    return {path: state for path, state in seen if state is not None}
+
+
+def mend(roots: Roots, before: Mapping[str, GitFolder]) -> list[str]:
+    """Undo what can be undone; a sentence for each folder that a command made dangerous. Blocks."""
+    told: list[str] = []
+    for path, state in before.items():
+        if changes := _mended(roots, path, state):
+            told.append(
+                f"The command changed {path} so that git, when the person runs it, would use what the command chose: "
+                f"{', '.join(changes)}. Leave git's own files alone, and tell the person."
+            )
+    return told
+
+
+def _mended(roots: Roots, path: str, before: GitFolder) -> list[str]:
+    after = _seen(roots, path)
+    if after is None:
+        return ["it is no folder any more (not undone)"]
+    done: list[str] = []
+    try:
+        folder = _open(roots, path)
+        try:
+            done.extend(_undo(folder, before, after))
+        finally:
+            os.close(folder)
+    except OSError as error:
+        done.append(f"the rest could not be undone ({error.strerror})")
+    return done
+
+
+def _undo(folder: int, before: GitFolder, after: GitFolder) -> Iterator[str]:
+    """Does each step, then names it. Raises OSError."""
+    for name in _TRAPS:
+        if name in after.names and (name == _NEVER_THERE or name not in before.names):
+            _put_aside(folder, name)
+            yield f"{name} (removed)"
+    for name, target in before.links.items():
+        if after.links.get(name) != target:
+            _put_aside(folder, name)
+            os.symlink(target, name, dir_fd=folder)
+            yield f"{name} (a link to {target} again)"
+    if before.head and not after.head:
+        _put_aside(folder, "HEAD")
+        with open(os.open("HEAD", _NEW, 0o644, dir_fd=folder), "wb") as file:
+            file.write(before.head)
+        yield "HEAD (restored)"
+    for name in ("objects", "refs"):
+        if name in before.names - after.names:
+            yield f"{name} is gone (not undone)"
+
+
+def _put_aside(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(name, f"{name}.refused-{time.time_ns():x}", src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _seen(roots: Roots, path: str) -> GitFolder | None:
+    try:
+        folder = _open(roots, path)
+    except OSError:
+        return None
+    try:
+        kinds = {name: mode for name in _WATCHED if (mode := _mode(folder, name))}
+        linked = [name for name in _SETTINGS if stat.S_ISLNK(kinds.get(name, 0))]
+        links = {name: os.readlink(name, dir_fd=folder) for name in linked}
+        return GitFolder(frozenset(kinds), links, _head(folder) if stat.S_ISREG(kinds.get("HEAD", 0)) else b"")
+    except OSError:
+        # Something else changes it this very moment.
+        return None
+    finally:
+        os.close(folder)
+
+
+def _mode(folder: int, name: str) -> int:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _head(folder: int) -> bytes:
+    number = os.open("HEAD", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        text = os.read(number, _HEAD_BYTES)
+    finally:
+        os.close(number)
+    return text if _HEAD.match(text) else b""
+
+
+def _open(roots: Roots, path: str) -> int:
+    root = next(root.outside for root in roots.roots if root.inside == roots.workspace)
+    above = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return beneath(above, path, _FOLDER)
+    finally:
+        os.close(above)
