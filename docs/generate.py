@@ -106,15 +106,12 @@ def record() -> str:
 
 
 def _described(kind: type) -> str:
-    tag = next((field.default for field in dataclasses.fields(kind) if field.name in {"type", "kind"}), kind.__name__)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    tag = next((fields[name] for name in ("type", "kind") if name in fields), None)
     hints = typing.get_type_hints(kind)
-    rows = [
-        f"| `{field.name}` | {_type_name(hints[field.name])} |"
-        for field in dataclasses.fields(kind)
-        if field.name not in {"type", "kind"}
-    ]
+    rows = [f"| `{name}` | {_type_name(hints[name])} |" for name, field in fields.items() if field is not tag]
     table = "\n| field | type |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
-    return f"### `{tag}`\n\n{inspect.getdoc(kind)}\n{table}"
+    return f"### `{tag.default if tag else kind.__name__}`\n\n{inspect.getdoc(kind)}\n{table}"
 
 
 def _type_name(hint: object) -> str:
