@@ -11,7 +11,7 @@ from ml_intern.record.messages import Prices, Usage
 PRICES = Prices(1_000_000, 4_000_000)
 
 
-def model(prices=PRICES, window=None, most=None):
+def model(prices: Prices | None = PRICES, window: int | None = None, most: int | None = None):
     return ModelChosen("main", "test/model", window, most, prices, "me")
 
 
