@@ -7,7 +7,7 @@ import pytest
 from ml_intern.base.errors import PathRefused, ToolFailed
 from ml_intern.record.display import LogDisplay
 from ml_intern.record.effects import Executes
-from ml_intern.record.facts import FileChange
+from ml_intern.record.facts import FileChange, FileRead
 from ml_intern.sandbox import lock
 from ml_intern.sandbox.commands import Running, Spec
 from ml_intern.tools.bash import BashArgs
@@ -227,6 +227,27 @@ async def test_after_a_crash_a_running_command_is_attached_to(shell):
     assert (found.text, found.outcome) == ("early\nlate", "ok")
     assert "".join(shell.bench.live) == "early\nlate\n"
     assert (shell.bench.workspace / "witness").read_text() == "ran\n"
+
+
+async def test_after_a_crash_the_files_a_command_changed_are_told_to_the_record(shell):
+    bench, folder = shell.bench, shell.bench.workspace
+    for name in ("kept", "changed", "gone", "rewritten"):
+        (folder / name).write_text(name)
+        os.utime(folder / name, (1, 1))
+        bench.keep((FileRead(bench.path(name), sha(name.encode())),))
+    (folder / "unknown").write_text("x")
+    os.utime(folder / "unknown", (1, 1))
+    arguments = {"command": "echo b > changed; rm gone; printf rewritten > rewritten; echo n > new"}
+    prepared = await bench.prepare(shell.bash(), **arguments)
+    await shell.commands.run(_spec(shell, arguments["command"]), lambda _: None)
+    found = await bench.recover(shell.bash(), prepared, **arguments)
+    assert found is not None
+    told = {fact.path: (fact.before, fact.after) for fact in found.facts}
+    assert told == {
+        bench.path("changed"): (sha(b"changed"), sha(b"b\n")),
+        bench.path("gone"): (sha(b"gone"), None),
+        bench.path("new"): ("?", sha(b"n\n")),
+    }
 
 
 async def test_after_a_crash_a_command_that_never_began_is_not_found(shell):

@@ -1,5 +1,8 @@
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,16 @@ from ml_intern.tools.changes import MOST_BYTES
 from ml_intern.tools.read import Read
 from ml_intern.tools.write import Write
 from tests.tools.bench import Bench, sha
+
+CUT_OFF = """
+import os, signal, sys
+from ml_intern.sandbox import files
+from ml_intern.sandbox.paths import Place, Root
+
+os.rename = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+folder = sys.argv[1]
+files.write_atomic(Place(Root(folder, folder, "write"), "a.txt", f"{folder}/a.txt"), b"one")
+"""
 
 
 @pytest.fixture
@@ -197,6 +210,19 @@ async def test_after_a_crash_a_finished_write_is_found(bench, write):
 async def test_after_a_crash_a_write_that_did_not_begin_is_not_found(bench, write):
     prepared = await bench.prepare(write, path="a.txt", content="one")
     assert await bench.recover(write, prepared, path="a.txt", content="one") is None
+
+
+async def test_after_a_crash_the_half_written_file_is_removed(bench, write):
+    prepared = await bench.prepare(write, path="a.txt", content="one")
+    folder = bench.roots.workspace
+    cut = subprocess.run([sys.executable, "-c", CUT_OFF, folder], check=False)
+    assert cut.returncode == -signal.SIGKILL
+    (left,) = bench.workspace.iterdir()
+    other = bench.workspace / ".ml-intern-write-of-another"
+    other.touch()
+    assert await bench.recover(write, prepared, path="a.txt", content="one") is None
+    assert not left.exists()
+    assert other.exists()
 
 
 @pytest.mark.parametrize(

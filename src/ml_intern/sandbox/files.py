@@ -143,6 +143,40 @@ def write_atomic(place: Place, data: bytes, *, opener: Opener = beneath) -> None
         raise worded(error, place) from error
 
 
+def sweep(place: Place, *, opener: Opener = beneath) -> None:
+    """Remove what writes of `place` left beside it when a kill cut them off.
+
+    Raises:
+        PathRefused, ToolFailed: the folder cannot be looked at.
+    """
+    try:
+        folder = open_parent(place, opener, make=False)
+        try:
+            _sweep(folder, _beside(os.path.basename(place.relative)))
+        finally:
+            os.close(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise worded(error, place) from error
+
+
+def _sweep(folder: int, left: str) -> None:
+    # The folder may be open as a mere place (O_PATH), which cannot be listed.
+    listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        for name in os.listdir(listed):
+            if name.startswith(left):
+                _unlink(name, folder)
+    finally:
+        os.close(listed)
+
+
+def _beside(name: str) -> str:
+    """How the file begins that a write of `name` makes beside it: names of others' files are not swept with it."""
+    return f"{BESIDE}{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}-"
+
+
 def _replaceable(folder: int, name: str, place: Place) -> os.stat_result | None:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -161,7 +195,7 @@ def _replaceable(folder: int, name: str, place: Place) -> os.stat_result | None:
 
 def _replace(folder: int, name: str, data: bytes, existing: os.stat_result | None) -> None:
     """Write beside, flush, rename over, flush the folder. rename(2) replaces a name that became a link meanwhile."""
-    beside = f"{BESIDE}{os.urandom(8).hex()}.tmp"
+    beside = f"{_beside(name)}{os.urandom(8).hex()}.tmp"
     mode = 0o666 if existing is None else 0o600
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.ExitStack() as undo:

@@ -132,12 +132,12 @@ class Bash:
         Raises:
             SandboxError: it cannot be followed.
         """
-        before = await asyncio.to_thread(look, self._roots)
+        before = await asyncio.to_thread(look, self._roots, begun=True)
         match await self._commands.find(context.key):
             case None:
                 return None
             case Ended() as ended:
-                return await self._result(args.command, ended, before, None)
+                return await self._result(args.command, ended, before, context.view.files)
             case Running():
                 pass
         try:
@@ -145,7 +145,7 @@ class Bash:
         except asyncio.CancelledError:
             await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
-        return await self._result(args.command, ended, before, None)
+        return await self._result(args.command, ended, before, context.view.files)
 
     def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
         cwd = self._start_folder(args.work_dir)
@@ -154,9 +154,9 @@ class Bash:
     def _before(self) -> Before:
         """The workspace; what has appeared in it since the last command and must be walled is walled from now on."""
         before = look(self._roots)
-        if before.walled() != self._walled:
+        if before.walled != self._walled:
             self._roots = protected_again(self._roots)
-            self._walled = before.walled()
+            self._walled = before.walled
         return before
 
     def _start_folder(self, work_dir: str) -> str:
@@ -174,7 +174,7 @@ class Bash:
                 await self._commands.attach(key, lambda _: None)
         await asyncio.to_thread(repositories.mend, self._roots, before.git)
 
-    async def _result(self, command: str, ended: Ended, before: Before, known: Files | None) -> Result:
+    async def _result(self, command: str, ended: Ended, before: Before, known: Files) -> Result:
         left = await asyncio.to_thread(self._left, ended, before, known)
         text, blob = left.output.rstrip("\n"), None
         if len(text) > SHOWN_CHARS:
@@ -198,14 +198,14 @@ class Bash:
             blob=blob,
         )
 
-    def _left(self, ended: Ended, before: Before, known: Files | None) -> _Left:
-        """What the command left behind; `known` is None where the workspace was not seen before it began."""
+    def _left(self, ended: Ended, before: Before, known: Files) -> _Left:
+        """What the command left behind."""
         output = _output(ended)
         traps = repositories.mend(self._roots, before.git)
         notes = changed_since(self._roots, ended.output_path.parent) if ended.reason == "lost" else []
         shown = output if len(output) <= SHOWN_CHARS else shortened(output, "")
         notes += [f"A wall of the sandbox: {wall}" for wall in walls_in(shown, self._roots)]
-        facts = changes(self._roots, before.seen, known) if known is not None else ()
+        facts = changes(self._roots, before, ended.output_path.parent, known)
         return _Left(output, facts, notes, traps)
 
 

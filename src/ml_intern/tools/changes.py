@@ -122,6 +122,7 @@ async def recover_change(roots: Roots, started: ToolStarted) -> Result | None:
         return None
     planned = started.writes[0]
     target = place(roots, planned.path, roots.workspace, write=True)
+    await asyncio.to_thread(files.sweep, target)
     current = await asyncio.to_thread(files.sha256, target)
     display = TextDisplay(planned.path)
     if current == planned.after:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_intern.base.errors import MlInternError
 from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
-from ml_intern.sandbox import files, repositories
+from ml_intern.sandbox import files, outcome, repositories
 from ml_intern.sandbox.paths import Roots, place
 from ml_intern.sandbox.repositories import GitFolder
 from ml_intern.sandbox.scan import Change, Scan, diff, scan
@@ -21,28 +21,33 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The workspace before a command, as far as looking is worth its time."""
+    """The workspace before a command, as far as looking is worth its time.
 
-    seen: Scan
+    `seen` is None where the command had begun already. `walled` is equal as long as nothing has appeared that must be.
+    """
+
+    seen: Scan | None
     git: Mapping[str, GitFolder]
-
-    def walled(self) -> object:
-        """Equal as long as nothing has appeared that must be walled."""
-        return self.seen.protected, {path: folder.names for path, folder in self.git.items()}
+    walled: object
 
 
-def look(roots: Roots) -> Before:
-    """The workspace as it is now. Blocks."""
+def look(roots: Roots, *, begun: bool = False) -> Before:
+    """The workspace as it is now; `begun` where the command is under way or over. Blocks."""
     seen = scan(roots, _LOOKED_AT)
-    return Before(seen, repositories.look(roots, seen.protected))
+    git = repositories.look(roots, seen.protected)
+    walled = seen.protected, {path: folder.names for path, folder in git.items()}
+    return Before(None if begun else seen, git, walled)
 
 
-def changes(roots: Roots, before: Scan, known: Files) -> tuple[FileChange, ...]:
+def changes(roots: Roots, before: Before, folder: Path, known: Files) -> tuple[FileChange, ...]:
     """Every change to a file that was read or written before, and of other files the first few hundred. Blocks.
 
-    Small files are hashed, so that later changes can be told from this one; "?" stands for the others.
+    Small files are hashed, so that later changes can be told from this one; "?" stands for the others. `folder` is the
+    command's: where the workspace was not seen before it, the time of its start tells what is new.
     """
-    found = [change for change in diff(before, scan(roots, _LOOKED_AT)) if _is_text(change.path)]
+    after = scan(roots, _LOOKED_AT)
+    found = diff(before.seen, after) if before.seen else _later(roots, after, _began_ns(folder), known)
+    found = tuple(change for change in found if _is_text(change.path))
     expected = [change for change in found if f"{roots.workspace}/{change.path}" in known.known]
     others = [change for change in found if f"{roots.workspace}/{change.path}" not in known.known]
     return tuple(_facts(roots, [*expected, *others[:_MOST_UNKNOWN]], known))
@@ -50,16 +55,34 @@ def changes(roots: Roots, before: Scan, known: Files) -> tuple[FileChange, ...]:
 
 def changed_since(roots: Roots, folder: Path) -> list[str]:
     """A sentence with the files written since the command of `folder` began; none where that is not known. Blocks."""
-    try:
-        began = (folder / "spec.json").stat().st_mtime_ns
-    except OSError:
+    began_ns = _began_ns(folder)
+    if began_ns is None:
         return []
-    seen = scan(roots, _LOOKED_AT)
-    later = sorted(path for path, mark in seen.files.items() if mark.mtime_ns >= began and _is_text(path))
+    later = sorted(path for path in _written_since(scan(roots, _LOOKED_AT), began_ns) if _is_text(path))
     if not later:
         return ["No file of the workspace has changed since it began."]
     more = f" and {len(later) - _MOST_NAMED:,} more" if len(later) > _MOST_NAMED else ""
     return [f"Changed in the workspace since it began: {', '.join(later[:_MOST_NAMED])}{more}."]
+
+
+def _later(roots: Roots, after: Scan, began_ns: int | None, known: Files) -> tuple[Change, ...]:
+    """Files written since; of those known before, what is gone or holds something else."""
+    inside = f"{roots.workspace}/"
+    before = {path.removeprefix(inside): fact.sha for path, fact in known.known.items() if path.startswith(inside)}
+    gone = [Change(path, "removed") for path in before if after.complete and path not in after.files]
+    written = [path for path in _written_since(after, began_ns) if before.get(path) != _sha(roots, inside + path)]
+    return tuple(sorted([*gone, *(Change(path, "changed") for path in written)]))
+
+
+def _written_since(after: Scan, began_ns: int | None) -> list[str]:
+    return [path for path, mark in after.files.items() if began_ns is not None and mark.mtime_ns >= began_ns]
+
+
+def _began_ns(folder: Path) -> int | None:
+    try:
+        return (folder / outcome.SPEC).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _facts(roots: Roots, found: list[Change], known: Files) -> Iterator[FileChange]:
