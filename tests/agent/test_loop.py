@@ -1,7 +1,7 @@
 import asyncio
 from typing import Any
 
-from ml_intern.base.errors import Overflow, RateLimited, Unauthorised, Unreachable
+from ml_intern.base.errors import NoServer, Overflow, RateLimited, Unauthorised, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Finished, TextDelta
 from ml_intern.record.commands import Answer, Say, Stop
@@ -69,6 +69,19 @@ async def test_failures_without_end_end_the_turn_in_one_sentence() -> None:
     ended = stage.of(TurnEnded)[0]
     assert (ended.reason, ended.what, ended.remedy) == ("failed", "the server is away", "Start it.")
     assert len(stage.of(ModelAsked)) == 7
+
+
+async def test_a_server_that_never_answered_is_a_slip_and_one_that_did_may_come_back() -> None:
+    stage = await set_stage(NoServer("nobody listens", "Start it."), says("done"), NoServer("gone"), says("again"))
+    await say(stage, "hello")
+    await stage.session.run()
+    assert stage.of(TurnEnded)[0].reason == "failed"
+    assert len(stage.of(ModelAsked)) == 1
+    for text in ("it runs now", "more"):
+        await say(stage, text)
+        await stage.session.run()
+    assert [event.reason for event in stage.of(TurnEnded)] == ["failed", "done", "done"]
+    assert len(stage.of(RetryPlanned)) == 1
 
 
 async def test_a_permanent_failure_ends_the_turn_at_once() -> None:

@@ -83,6 +83,34 @@ def test_terminal_input_is_denied_whatever_the_high_bits_say(machine: str):
     assert verdict(machine, ioctl, 0, 0x5413) == ALLOWED
 
 
+CHANGES = {
+    "x86_64": {
+        "chmod": (90, 1),
+        "fchmod": (91, 1),
+        "fchmodat": (268, 2),
+        "fchmodat2": (452, 2),
+        "creat": (85, 1),
+        "mknod": (133, 1),
+    },
+    "aarch64": {"fchmod": (52, 1), "fchmodat": (53, 2), "fchmodat2": (452, 2), "mknodat": (33, 2)},
+}
+OPENS = {"x86_64": {"open": (2, 1), "openat": (257, 2)}, "aarch64": {"openat": (56, 2)}}
+
+
+@machines
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6000])
+def test_no_file_is_made_that_runs_as_its_owner(machine: str, mode: int):
+    for number, at in CHANGES[machine].values():
+        assert verdict(machine, number, *[0] * at, mode) == refused(errno.EPERM)
+        assert verdict(machine, number, *[0] * at, 0o1777) == ALLOWED
+    for number, at in OPENS[machine].values():
+        for creates in (0o100, 0o20000000):
+            assert verdict(machine, number, *[0] * at, creates, mode) == refused(errno.EPERM)
+            assert verdict(machine, number, *[0] * at, creates, 0o666) == ALLOWED
+        assert verdict(machine, number, *[0] * at, 0, mode) == ALLOWED
+    assert verdict(machine, 437) == refused(errno.ENOSYS)
+
+
 @machines
 def test_another_architecture_is_killed(machine: str):
     assert verdict(machine, 0, arch=0x40000003) == KILLED

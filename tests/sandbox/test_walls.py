@@ -2,6 +2,7 @@ import asyncio
 import errno
 import os
 import pwd
+import shutil
 import signal
 import socket
 from dataclasses import replace
@@ -179,15 +180,33 @@ async def test_a_command_has_no_capability_and_can_gain_none(walled: Yard):
 
 
 async def test_a_setuid_program_gains_nothing(walled: Yard):
-    code = """
-import os, shutil
-shutil.copy("/bin/cat", "mine")
-os.chmod("mine", 0o6755)
-os.execv("./mine", ["mine", "/proc/self/status"])
-"""
-    _, text = await walled.python(code)
+    mine = walled.workspace / "mine"
+    shutil.copy("/bin/cat", mine)
+    mine.chmod(0o6755)
+    _, text = await walled.python('import os; os.execv("./mine", ["mine", "/proc/self/status"])')
     assert "CapEff:\t0000000000000000" in text
     assert f"Uid:\t{os.getuid()}\t{os.getuid()}" in text
+
+
+async def test_no_setuid_program_is_left_for_others_to_run(walled: Yard):
+    (walled.workspace / "plain").touch(0o644)
+    code = """
+import os
+for make in (
+    lambda: os.chmod("plain", 0o4755),
+    lambda: os.close(os.open("new", os.O_CREAT | os.O_WRONLY, 0o6755)),
+    lambda: os.mknod("node", 0o104755),
+):
+    try:
+        make()
+    except PermissionError:
+        print("refused")
+os.chmod("plain", 0o755)
+"""
+    _, text = await walled.python(code)
+    assert text.split() == ["refused"] * 3
+    assert (walled.workspace / "plain").stat().st_mode & 0o7777 == 0o755
+    assert not (walled.workspace / "new").exists()
 
 
 async def test_commands_of_a_session_share_their_localhost(walled: Yard):

@@ -36,6 +36,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "a negative budget": ((*GOOD, "--budget=-1"), "'-1' is not an amount"),
     "a budget that is no number": ((*GOOD, "--budget", "nan"), "'nan' is not an amount"),
     "a budget without end": ((*GOOD, "--budget", "inf"), "'inf' is not an amount"),
+    "a budget beyond reason": ((*GOOD, "--budget", "1e30"), "'1e30' is not an amount"),
     "a budget in words": ((*GOOD, "--budget", "lots"), "'lots' is not an amount"),
     "an unknown mode": ((*GOOD, "--mode", "wild"), "There is no mode 'wild'"),
     "an unknown answer to asks": ((*GOOD, "--on-ask", "shrug"), "--on-ask shrug is not known"),
@@ -73,6 +74,12 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "no sessions at all": (("sessions", "--limit", "0"), "--limit"),
     "fewer sessions than none": (("sessions", "--limit=-1"), "--limit"),
 }
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://nobody.invalid/v1"])
+async def test_a_server_that_is_not_there_is_told_at_once(walk: Walk, address: str):
+    done = await walk.run("go", *MODEL, "--base-url", address, "--price", "1/1")
+    told(done, 1, "cannot be reached")
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ml_intern.agent.context import Head, bound_tokens, make_request
 from ml_intern.base.clock import Clock
-from ml_intern.base.errors import ModelError, Unreachable
+from ml_intern.base.errors import ModelError, NoServer, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
 from ml_intern.model.port import CallDelta, Delta, Finished, Model, Request, TextDelta, ThinkingDelta
@@ -103,13 +103,14 @@ class Asker:
     async def _failed(self, lane: str, asked: ModelAsked, error: ModelError) -> None:
         """An answer that is an error was not billed; a request that was cut may have been: its worst case is booked."""
         too_long = error.retry_after_s is not None and error.retry_after_s > LONGEST_RETRY_AFTER_S
+        never_there = isinstance(error, NoServer) and not _has_answered(self.log.view, lane)
         cost = asked.reserved if error.may_be_billed else 0
         failed = ModelFailed(
             asked.attempt,
             error.kind,
             error.what,
             error.remedy,
-            error.transient and not too_long,
+            error.transient and not too_long and not never_there,
             cost,
             error.retry_after_s,
             error.may_be_billed,
@@ -153,6 +154,10 @@ def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_m
         bound=usage is None,
         overrun=cost > asked.reserved,
     )
+
+
+def _has_answered(view: View, lane: str) -> bool:
+    return any(line.message.kind == "reply" for line in view.lane(lane).transcript.lines)
 
 
 def _wait_s(failures: int, retry_after_s: float | None) -> float:

@@ -9,7 +9,8 @@ MlInternError
 │   └── StoreFailed      the record cannot be written or read
 ├── ModelError           one attempt failed; `kind` says how
 │   ├── Overflow  RateLimited  Unauthorised  OutOfCredit
-│   └── Refused   NotFound     BadRequest    Unreachable
+│   ├── Refused   NotFound     BadRequest    Unreachable
+│   └── NoServer         (an Unreachable) nothing listens at the address
 ├── SandboxError
 │   ├── LevelTooLow      the machine cannot give the walls that were asked for
 │   ├── PathRefused      a path outside the roots, or a protected one
@@ -127,6 +128,12 @@ class Unreachable(ModelError):
 
     kind = "unreachable"
     transient = True
+
+
+class NoServer(Unreachable):
+    """Nothing listens at the address, or its name is unknown: a slip where it never answered, else it may come back."""
+
+    kind = "no_server"
 
 
 class SandboxError(MlInternError):

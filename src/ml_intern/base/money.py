@@ -13,18 +13,19 @@ Rate = NewType("Rate", int)
 
 ZERO = Micro(0)
 _MILLION = 1_000_000
+_MOST = 1_000_000_000
 
 
 def usd(amount: str | float | Decimal) -> Micro:
     """Micro-dollars from an amount in dollars, rounded up.
 
     Raises:
-        BadSettings: the text is not a finite amount of zero or more.
+        BadSettings: the text is not an amount from zero to a billion.
     """
-    wrong = BadSettings(f"{amount!r} is not an amount of zero or more dollars.", "Write a number such as 2.50.")
+    wrong = BadSettings(f"{amount!r} is not an amount from 0 to {_MOST:,} dollars.", "Write a number such as 2.50.")
     try:
         value = Decimal(str(amount))
-        if not value.is_finite() or value < 0:
+        if not value.is_finite() or not 0 <= value <= _MOST:
             raise wrong
         return Micro(int((value * _MILLION).to_integral_value(ROUND_CEILING)))
     except DecimalException as error:

@@ -30,7 +30,7 @@ from ml_intern.record.events import (
 )
 from ml_intern.record.messages import Usage
 
-WIDTH = 78
+WIDTH = 100
 _BOXES = {"pending": "[ ]", "in_progress": "[>]", "completed": "[x]"}
 
 
@@ -71,7 +71,7 @@ class Progress:
 
 def _replied(step: int, event: ModelReplied) -> str:
     calls = len(event.reply.calls)
-    text = one_line(event.reply.text, WIDTH - 30)
+    text = one_line(event.reply.text, WIDTH)
     what = text or (f"{calls} call{'s' if calls > 1 else ''}" if calls else "(empty)")
     return f"step {step}: {what}  {event.total_ms / 1000:.1f} s  {_tokens(event.usage)}  {show(Micro(event.cost))}"
 

@@ -27,7 +27,8 @@ class Tally:
             case ModelReplied(reply=reply, usage=usage, cost=cost):
                 self.steps += 1
                 self.cost += cost
-                self.text = reply.text if entry.lane == MAIN else self.text
+                # What it says before its calls is progress, not the answer.
+                self.text = self.text if entry.lane != MAIN else "" if reply.calls else reply.text
                 if usage is not None:
                     self.prompt_tokens += usage.prompt
                     self.output_tokens += usage.output

@@ -137,7 +137,7 @@ def _exit_code(view: View, pause: object) -> Exit:
 
 def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> None:
     if run.output == "text":
-        text = tally.text or _last_text(view)
+        text = tally.text if tally.steps else _last_text(view)
         text = text if not text or text.endswith("\n") else f"{text}\n"
         _write(text.encode(sys.stdout.encoding, "backslashreplace"))
     else:
@@ -160,7 +160,7 @@ def _last_text(view: View) -> str:
     """The last answer of a session that had nothing left to do."""
     for line in reversed(list(view.lane(MAIN).transcript.lines)):
         if line.message.kind == "reply":
-            return line.message.text
+            return "" if line.message.calls else line.message.text
     return ""
 
 

@@ -10,7 +10,7 @@ import struct
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
+_NUMBER, _ARCH, _ARGUMENT_0, _BYTES = 0, 4, 16, 8
 _X32_BIT = 0x40000000
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NEW_NAMESPACE = 0x7E020000
@@ -70,7 +70,15 @@ _DENIED = {
 }
 _DENIED_X86_64 = {"iopl": 172, "ioperm": 173, "uselib": 134}
 _CLONE, _UNSHARE, _SOCKET, _IOCTL = (56, 220), (272, 97), (41, 198), (16, 29)
-_CLONE3 = 435
+_CLONE3, _OPENAT2, _FCHMODAT2 = 435, 437, 452
+# A file of the workspace that runs as its owner does so outside the walls too. Which argument is the mode; the flags.
+_SET_ID = 0o6000
+_CREATES = 0o100 | 0o20000000
+_MODES = {
+    "x86_64": {90: 1, 91: 1, 268: 2, 85: 1, 133: 1, 259: 2, _FCHMODAT2: 2},
+    "aarch64": {52: 1, 53: 2, 33: 2, _FCHMODAT2: 2},
+}
+_OPENS = {"x86_64": {2: 1, 257: 2}, "aarch64": {56: 2}}
 
 
 def _step(code: int, value: int, when_true: int = 0, when_false: int = 0) -> bytes:
@@ -81,21 +89,33 @@ def _refuse(number: int, error: int) -> bytes:
     return _step(_JUMP_EQUAL, number, 0, 1) + _step(_RETURN, _ERRNO | error)
 
 
-def _refuse_bits(number: int, mask: int) -> bytes:
-    body = _step(_LOAD, _ARGUMENT_0) + _step(_JUMP_ANY_BIT, mask, 0, 1)
+def _load(argument: int) -> bytes:
+    """The low 32 bits: flags and modes have no more."""
+    return _step(_LOAD, _ARGUMENT_0 + argument * _BYTES)
+
+
+def _refuse_bits(number: int, mask: int, argument: int = 0) -> bytes:
+    body = _load(argument) + _step(_JUMP_ANY_BIT, mask, 0, 1)
     body += _step(_RETURN, _ERRNO | errno.EPERM) + _step(_RETURN, _ALLOW)
     return _step(_JUMP_EQUAL, number, 0, 4) + body
 
 
+def _refuse_set_id(number: int, flags: int) -> bytes:
+    """For opens: without these flags the argument after them means nothing."""
+    body = _load(flags) + _step(_JUMP_ANY_BIT, _CREATES, 0, 3) + _load(flags + 1) + _step(_JUMP_ANY_BIT, _SET_ID, 0, 1)
+    body += _step(_RETURN, _ERRNO | errno.EPERM) + _step(_RETURN, _ALLOW)
+    return _step(_JUMP_EQUAL, number, 0, len(body) // 8) + body
+
+
 def _only_families(number: int) -> bytes:
     checks = b"".join(_step(_JUMP_EQUAL, family, len(_FAMILIES) - at) for at, family in enumerate(_FAMILIES))
-    body = _step(_LOAD, _ARGUMENT_0) + checks + _step(_RETURN, _ERRNO | errno.EAFNOSUPPORT) + _step(_RETURN, _ALLOW)
+    body = _load(0) + checks + _step(_RETURN, _ERRNO | errno.EAFNOSUPPORT) + _step(_RETURN, _ALLOW)
     return _step(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
 def _refuse_terminal_input(number: int) -> bytes:
     # The kernel looks at the low 32 bits of the request only, and so does this.
-    body = _step(_LOAD, _ARGUMENT_1) + _step(_JUMP_EQUAL, _TIOCSTI, 1) + _step(_JUMP_EQUAL, _TIOCLINUX, 0, 1)
+    body = _load(1) + _step(_JUMP_EQUAL, _TIOCSTI, 1) + _step(_JUMP_EQUAL, _TIOCLINUX, 0, 1)
     body += _step(_RETURN, _ERRNO | errno.EPERM) + _step(_RETURN, _ALLOW)
     return _step(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
@@ -111,8 +131,10 @@ def program(machine: str = "") -> bytes:
         steps += [_step(_JUMP_AT_LEAST, _X32_BIT, 0, 1), _step(_RETURN, _KILL_PROCESS)]
         denied += _DENIED_X86_64.values()
     steps += [_refuse(number, errno.EPERM) for number in denied]
-    # Its flags lie behind a pointer that a filter cannot read; libc falls back to clone.
-    steps.append(_refuse(_CLONE3, errno.ENOSYS))
+    # Their arguments lie behind a pointer that a filter cannot read; callers fall back to clone and openat.
+    steps += [_refuse(number, errno.ENOSYS) for number in (_CLONE3, _OPENAT2)]
+    steps += [_refuse_bits(number, _SET_ID, argument) for number, argument in _MODES[machine].items()]
+    steps += [_refuse_set_id(number, flags) for number, flags in _OPENS[machine].items()]
     steps.append(_refuse_bits(_CLONE[column], _NEW_NAMESPACE))
     steps.append(_refuse_bits(_UNSHARE[column], _NEW_NAMESPACE | _NEW_TIME_NAMESPACE))
     steps.append(_only_families(_SOCKET[column]))

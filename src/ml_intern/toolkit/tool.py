@@ -1,7 +1,7 @@
 """The contract between the road and a tool: prepare says what a call would do, run does it. Knows no tool by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -54,7 +54,7 @@ class Result:
     """A finished call: `text` for the model (already within the tool's budget), `display` for people,
     `facts` for the record.
 
-    `whole` is the full output where `text` was clipped: the road keeps it as a blob that the model can page.
+    `blob` names the full output where `text` was clipped, so that the model can page it; `cost` is in micro-dollars.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Result:
     facts: tuple[Fact, ...] = ()
     images: tuple[Image, ...] = ()
     cost: int = 0
-    blob: str | None = field(default=None)
+    blob: str | None = None
 
 
 class Tool(Protocol):

@@ -131,10 +131,12 @@ class ChatModel:
             remedy = "Name your company's certificates in SSL_CERT_FILE, or check the address."
             return errors.unreached(self._endpoint, f"no trusted TLS connection ({_words(error)})", remedy)
         if any(isinstance(cause, gaierror) for cause in causes):
-            return errors.unreached(self._endpoint, "its name is unknown", "Check the address, and the network.")
+            return errors.nobody(self._endpoint, "its name is unknown", "Check the address, and the network.")
         match error:
             case httpx2.ConnectTimeout():
                 return errors.unreached(self._endpoint, f"no connection within {CONNECT_S:.0f} s")
+            case httpx2.ConnectError() if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+                return errors.nobody(self._endpoint, _words(error), errors.started(self._endpoint))
             case httpx2.ConnectError() | httpx2.ProxyError():
                 return errors.unreached(self._endpoint, _words(error), errors.started(self._endpoint))
             case _:

@@ -9,6 +9,7 @@ from typing import Any
 from ml_intern.base.errors import (
     BadRequest,
     ModelError,
+    NoServer,
     NotFound,
     OutOfCredit,
     Overflow,
@@ -153,6 +154,11 @@ def unreached(endpoint: Endpoint, why: str, remedy: str = "", *, was_sent: bool 
     said = one_line(why, SHOWN_CHARS)
     what = f"{_who(endpoint)} {'did not answer' if was_sent else 'cannot be reached'}: {said}."
     return Unreachable(what, remedy or _again(endpoint), may_be_billed=was_sent)
+
+
+def nobody(endpoint: Endpoint, why: str, remedy: str) -> ModelError:
+    """Nothing listens there, as far as this machine can tell."""
+    return NoServer(f"{_who(endpoint)} cannot be reached: {one_line(why, SHOWN_CHARS)}.", remedy)
 
 
 def started(endpoint: Endpoint) -> str:
