@@ -8,7 +8,7 @@ from ml_intern.demo.replay import OVER, turn_of
 from ml_intern.demo.story import PROMPT, text_of
 from ml_intern.model.scripted import Conversation, ScriptOver, Turn
 from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Text
-from ml_intern.sandbox.scripts import header
+from ml_intern.sandbox.header import header
 from ml_intern.toolkit.schema import Invalid, parse
 from ml_intern.tools.bash import BashArgs
 from ml_intern.tools.edit import EditArgs

@@ -20,10 +20,10 @@ from pathlib import Path
 import uv
 
 from ml_intern.base.errors import EnvironmentFailed
+from ml_intern.sandbox.header import Header, header
 from ml_intern.sandbox.indexes import uv_environment, uv_options
 from ml_intern.sandbox.installer import Process, failure, is_unreachable
 from ml_intern.sandbox.interpreters import Interpreter, choose
-from ml_intern.sandbox.scripts import Header, header
 
 _KEY_CHARS = 24
 _POLL_S = 0.05

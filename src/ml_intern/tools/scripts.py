@@ -5,14 +5,19 @@ Knows no installer's options and no command's outcome.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_intern.base.errors import MlInternError
-from ml_intern.sandbox import environment, files
+from ml_intern.sandbox import files
 from ml_intern.sandbox.paths import Place, Roots, place
-from ml_intern.sandbox.scripts import header, scripts_in, write_map
+from ml_intern.sandbox.scripts import scripts_in, write_map
+
+if TYPE_CHECKING:
+    from ml_intern.sandbox.environment import Environment
+    from ml_intern.sandbox.header import Header
 
 _MOST_BYTES = 1 << 20
 
@@ -51,13 +56,14 @@ class Scripts:
         Raises:
             EnvironmentFailed: they cannot be made.
         """
-        pythons: dict[str, Path] = {}
-        for script in scripts:
-            if script.described:
-                built = await environment.build(script.text, store=self._store, on_line=on_line)
-                pythons[script.path] = built.python
-        if not pythons:
+        described = [script for script in scripts if script.described]
+        if not described:
             return {}
+        build = await asyncio.to_thread(_builder)
+        pythons: dict[str, Path] = {}
+        for script in described:
+            built = await build(script.text, store=self._store, on_line=on_line)
+            pythons[script.path] = built.python
         return {"ML_INTERN_SCRIPTS": str(await asyncio.to_thread(write_map, self._maps, key, pythons))}
 
     def _file(self, path: str, cwd: str) -> Place | None:
@@ -72,6 +78,21 @@ class Scripts:
     def _script(self, found: Place) -> Script:
         data = files.read_bytes(found, 0, _MOST_BYTES)
         text = data.decode("utf-8", errors="replace")
-        described = header(text)
+        described = _header(text)
         packages = described is not None and bool(described.dependencies)
         return Script(found.inside, hashlib.sha256(data).hexdigest(), text, described is not None, packages)
+
+
+# What reads requirements, and what installs them, cost a tenth of a second; most commands run no described script.
+def _header(text: str) -> "Header | None":
+    if "# /// script" not in text:
+        return None
+    from ml_intern.sandbox.header import header
+
+    return header(text)
+
+
+def _builder() -> "Callable[..., Coroutine[None, None, Environment]]":
+    from ml_intern.sandbox.environment import build
+
+    return build
