@@ -8,7 +8,7 @@ import pytest
 
 from tests.architecture.tree import ROOT
 
-STEPS = ["quality", "level", "test", "mutants", "test-demo"]
+STEPS = ["quality", "level", "test", "test-faults", "mutants", "test-demo"]
 
 
 def run(folder: Path, *, red: str = "", limit_s: int = 3600) -> tuple[int, list[str]]:
