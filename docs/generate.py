@@ -1,6 +1,5 @@
 """Writes docs/reference/ from the program itself (`make docs`); a test fails where a page is stale."""
 
-import dataclasses
 import inspect
 import json
 import os
@@ -12,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import TypeAdapter
+import msgspec
 
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally, as_json
@@ -105,13 +104,11 @@ def record() -> str:
     return "\n".join(parts)
 
 
-def _described(kind: type) -> str:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    tag = next((fields[name] for name in ("type", "kind") if name in fields), None)
+def _described(kind: type[msgspec.Struct]) -> str:
     hints = typing.get_type_hints(kind)
-    rows = [f"| `{name}` | {_type_name(hints[name])} |" for name, field in fields.items() if field is not tag]
+    rows = [f"| `{name}` | {_type_name(hints[name])} |" for name in kind.__struct_fields__]
     table = "\n| field | type |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
-    return f"### `{tag.default if tag else kind.__name__}`\n\n{inspect.getdoc(kind)}\n{table}"
+    return f"### `{kind.__struct_config__.tag or kind.__name__}`\n\n{inspect.getdoc(kind)}\n{table}"
 
 
 def _type_name(hint: object) -> str:
@@ -149,7 +146,7 @@ def _workshop() -> Workshop:
 
 def schema() -> str:
     """The JSON Schema of an entry, for programs that read records."""
-    return json.dumps(TypeAdapter(events.Entry).json_schema(), indent=1) + "\n"
+    return json.dumps(msgspec.json.schema(events.Entry), indent=1) + "\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -169,7 +169,7 @@ class Stage:
         return [decode(line).event for line in self.journal.kept]
 
     def kinds(self) -> list[str]:
-        return [event.type for event in self.events]
+        return [type(event).__struct_config__.tag for event in self.events]
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

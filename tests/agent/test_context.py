@@ -6,7 +6,7 @@ from ml_intern.model.port import ToolSpec
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.events import Entry, Event, ModelAsked, ModelReplied, SessionStarted, ToolFinished, UserSaid
 from ml_intern.record.log import replay
-from ml_intern.record.messages import Call, Image, Opaque, Reply, Text, Thinking, Usage
+from ml_intern.record.messages import Asked, Call, Image, Opaque, Reply, Text, Thinking, Usage
 from ml_intern.record.view import View
 
 HEAD = Head("system", (ToolSpec("t", "text", {"type": "object"}),))
@@ -78,7 +78,7 @@ def test_a_request_holds_the_transcript_in_order_and_names_session_and_lane():
         SessionStarted("s1", "/w", "0"), UserSaid("u", "hi"), asked(), replied(Text("ok")), UserSaid("v", "go")
     )
     request = make_request(view, "main", HEAD, 4_096)
-    assert [message.kind for message in request.messages] == ["asked", "reply", "asked"]
+    assert [type(message) for message in request.messages] == [Asked, Reply, Asked]
     assert (request.session, request.max_output, request.system) == ("s1-main", 4_096, "system")
 
 

@@ -17,7 +17,7 @@ from ml_intern.record.events import (
     ToolFinished,
     TurnEnded,
 )
-from ml_intern.record.messages import Answered, Usage
+from ml_intern.record.messages import Answered, Asked, Reply, Usage
 from ml_intern.record.next import Rest, Wait
 from tests.agent.stage import Note, call, calls, looking, says, set_stage
 
@@ -194,8 +194,8 @@ async def test_a_message_in_mid_turn_is_seen_at_the_next_step_and_never_between_
     assert note.pause is not None
     note.pause.set()
     await running
-    kinds = [message.kind for message in stage.model.requests[-1].messages]
-    assert kinds == ["asked", "reply", "answered", "asked"]
+    kinds = [type(message) for message in stage.model.requests[-1].messages]
+    assert kinds == [Asked, Reply, Answered, Asked]
 
 
 async def test_a_message_that_comes_while_the_last_reply_is_written_is_answered_before_the_turn_ends() -> None:
@@ -223,7 +223,7 @@ async def test_a_follow_up_opens_its_own_turn_after_the_first() -> None:
     await stage.session.run()
     assert [event.reply.text for event in stage.of(ModelReplied)] == ["first", "second"]
     assert len(stage.of(TurnEnded)) == 2
-    assert [message.kind for message in stage.model.requests[0].messages] == ["asked"]
+    assert [type(message) for message in stage.model.requests[0].messages] == [Asked]
 
 
 async def test_two_unreadable_calls_in_a_row_bring_one_nudge() -> None:

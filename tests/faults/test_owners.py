@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ml_intern.record.events import OwnerTook, ToolFinished, TurnEnded
+from ml_intern.record.events import OwnerTook, ToolFinished, TurnEnded, UserSaid
 from tests.faults.state import check_once, check_purse
 from tests.faults.walk import call
 from tests.faults.yard import KILLED, Yard, eventually, yard
@@ -68,7 +68,7 @@ def test_ten_messages_at_once_are_said_once_each_by_whoever_gets_the_session(tmp
         codes = [run.wait().code for run in runs]
         assert set(codes) <= {0, 2}
         assert codes.count(0) == len(owners(made)) - 1
-        said = [entry.event.text for entry in made.entries() if entry.event.type == "user_said"]
+        said = [entry.event.text for entry in made.entries() if isinstance(entry.event, UserSaid)]
         assert sorted(said[1:]) == sorted(f"message {n}" for n, code in enumerate(codes) if code == 0)
         assert sum(isinstance(entry.event, TurnEnded) for entry in made.entries()) == len(said)
 

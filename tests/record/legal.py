@@ -1,10 +1,10 @@
-"""Hypothesis strategies: any event from its dataclass, and whole records whose order obeys the rules of events.py."""
+"""Hypothesis strategies: any event from its type, and whole records whose order obeys the rules of events.py."""
 
 import types
-from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from ml_intern.record import events
 from ml_intern.record.display import PlanItem, TextDisplay
@@ -20,7 +20,7 @@ CAP = 1_000_000
 
 
 def of(hint: Any) -> st.SearchStrategy[Any]:
-    """Any value of a type that our frozen dataclasses use, every field drawn, defaults included."""
+    """Any value of a type that our recorded structs use, every field drawn, defaults included."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return of(arguments[0])
@@ -32,9 +32,9 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(of(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(of, arguments))
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Struct):
         hints = get_type_hints(hint, include_extras=True)
-        return st.deferred(lambda: st.builds(hint, **{each.name: of(hints[each.name]) for each in fields(hint)}))
+        return st.deferred(lambda: st.builds(hint, **{name: of(hints[name]) for name in hint.__struct_fields__}))
     plain = {
         str: st.text(max_size=12),
         int: st.integers(-(2**70), 2**70),

@@ -30,6 +30,7 @@ from ml_intern.record.events import (
 )
 from ml_intern.record.live import Live, LiveItem
 from ml_intern.record.log import Log, Refusal
+from ml_intern.record.messages import Reply
 from ml_intern.record.next import MOST_FAILURES
 from ml_intern.record.secrets import CleanStream
 from ml_intern.record.view import View
@@ -157,7 +158,7 @@ def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_m
 
 
 def _has_answered(view: View, lane: str) -> bool:
-    return any(line.message.kind == "reply" for line in view.lane(lane).transcript.lines)
+    return any(isinstance(line.message, Reply) for line in view.lane(lane).transcript.lines)
 
 
 def _wait_s(failures: int, retry_after_s: float | None) -> float:

@@ -1,11 +1,14 @@
 """What a run comes to: the answer, the figures, what waits. Rendered as text or JSON. Knows no turn's inside."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from msgspec.structs import asdict
 
 from ml_intern.base.money import Micro, show
 from ml_intern.base.text import visible
 from ml_intern.headless.exits import Exit
+from ml_intern.record.effects import Effect
 from ml_intern.record.events import Entry, ModelFailed, ModelReplied, ModelStopped
 from ml_intern.record.view import MAIN, View
 
@@ -56,9 +59,8 @@ def held_lines(view: View) -> list[str]:
     return lines
 
 
-def _effect_line(effect: object) -> str:
-    fields = {name: value for name, value in asdict(effect).items() if name != "kind"}  # type: ignore[call-overload]
-    return f"{type(effect).__name__.lower()} {json.dumps(fields, ensure_ascii=False)}"
+def _effect_line(effect: Effect) -> str:
+    return f"{type(effect).__name__.lower()} {json.dumps(asdict(effect), ensure_ascii=False)}"
 
 
 def as_json(view: View, tally: Tally, code: Exit, seconds: float) -> str:

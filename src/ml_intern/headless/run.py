@@ -21,6 +21,7 @@ from ml_intern.headless.report import Tally, as_json, closing_line, held_lines
 from ml_intern.record.codec import encode
 from ml_intern.record.commands import Answer, Say, Stop
 from ml_intern.record.events import Entry
+from ml_intern.record.messages import Reply
 from ml_intern.record.next import Wait
 from ml_intern.record.view import MAIN, View
 from ml_intern.session.session import Session
@@ -159,7 +160,7 @@ def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> N
 def _last_text(view: View) -> str:
     """The last answer of a session that had nothing left to do."""
     for line in reversed(list(view.lane(MAIN).transcript.lines)):
-        if line.message.kind == "reply":
+        if isinstance(line.message, Reply):
             return "" if line.message.calls else line.message.text
     return ""
 

@@ -1,13 +1,13 @@
 """What a person may ask of a session. Each has an id: one that is already in the record is dropped. Knows no door."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from ml_intern.record.messages import Image
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """A message. `seen` is the last sequence number the door had shown when it was written."""
 
     id: str
@@ -17,8 +17,7 @@ class Say:
     images: tuple[Image, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Yes or no to the held call `call`, as it was shown under `binding`; `text` goes to the model with a no."""
 
     id: str
@@ -29,8 +28,7 @@ class Answer:
     by: str = "user"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the turn now: a person's wish, or the turn's time is up."""
 
     id: str

@@ -1,80 +1,63 @@
 """What a call would do to the world. Policy judges these; nothing here knows a tool or a rule."""
 
-from dataclasses import dataclass
-from typing import Literal
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
+class Reads(Struct, frozen=True, tag_field="kind", tag="reads"):
     """Looks at `target` (a path, a repo, a page). `within`: it lies inside the session's roots or is public."""
 
     target: str
     within: bool = True
-    kind: Literal["reads"] = "reads"
 
 
-@dataclass(frozen=True, slots=True)
-class Writes:
+class Writes(Struct, frozen=True, tag_field="kind", tag="writes"):
     """Creates or changes `target`. `within`: it lies in the workspace, the private home or /tmp of the session."""
 
     target: str
     within: bool = True
-    kind: Literal["writes"] = "writes"
 
 
-@dataclass(frozen=True, slots=True)
-class Executes:
+class Executes(Struct, frozen=True, tag_field="kind", tag="executes"):
     """Runs `command`. `walled`: inside the sandbox at the level the session demands."""
 
     command: str
     walled: bool = True
-    kind: Literal["executes"] = "executes"
 
 
-@dataclass(frozen=True, slots=True)
-class Reaches:
+class Reaches(Struct, frozen=True, tag_field="kind", tag="reaches"):
     """Opens a connection to `host`. `known`: the host is on the user's allow-list."""
 
     host: str
     known: bool = False
-    kind: Literal["reaches"] = "reaches"
 
 
-@dataclass(frozen=True, slots=True)
-class Spends:
+class Spends(Struct, frozen=True, tag_field="kind", tag="spends"):
     """Costs at most `amount` micro-dollars of `payer`. `own`: the session's own payer."""
 
     amount: int
     payer: str
     what: str
     own: bool = True
-    kind: Literal["spends"] = "spends"
 
 
-@dataclass(frozen=True, slots=True)
-class Publishes:
+class Publishes(Struct, frozen=True, tag_field="kind", tag="publishes"):
     """Sends something to `target`; `public`: anyone could then see it."""
 
     target: str
     public: bool
-    kind: Literal["publishes"] = "publishes"
 
 
-@dataclass(frozen=True, slots=True)
-class Destroys:
+class Destroys(Struct, frozen=True, tag_field="kind", tag="destroys"):
     """Deletes `target` for good. `remote`: on someone's server, where no undo reaches."""
 
     target: str
     remote: bool
-    kind: Literal["destroys"] = "destroys"
 
 
-@dataclass(frozen=True, slots=True)
-class Notifies:
+class Notifies(Struct, frozen=True, tag_field="kind", tag="notifies"):
     """Sends a message to `recipient`."""
 
     recipient: str
-    kind: Literal["notifies"] = "notifies"
 
 
 Effect = Reads | Writes | Executes | Reaches | Spends | Publishes | Destroys | Notifies

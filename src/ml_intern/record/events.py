@@ -9,8 +9,9 @@ Every `ModelAsked` is closed by exactly one of the three; every call of a `Model
 with or without a `ToolStarted`.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
@@ -27,8 +28,7 @@ Ending = Literal["done", "failed", "budget", "limit", "held", "denied", "interru
 Role = Literal["main", "research", "compaction", "title", "judge"]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStarted:
+class SessionStarted(Struct, frozen=True, tag_field="type", tag="session_started"):
     """First event of every record. A fork names the session and the sequence number it was copied from."""
 
     session: str
@@ -36,22 +36,18 @@ class SessionStarted:
     product: str
     forked_from: str | None = None
     forked_upto: int | None = None
-    type: Literal["session_started"] = "session_started"
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerTook:
+class OwnerTook(Struct, frozen=True, tag_field="type", tag="owner_took"):
     """A process took the session under `epoch`: at start, at every resume, at a take-over."""
 
     epoch: int
     door: str
     pid: int
     host: str
-    type: Literal["owner_took"] = "owner_took"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelChosen:
+class ModelChosen(Struct, frozen=True, tag_field="type", tag="model_chosen"):
     """From here on `role` is answered by this model. Window, limit and prices are what folds rely on;
     None is unknown.
     """
@@ -63,38 +59,30 @@ class ModelChosen:
     prices: Prices | None
     payer: str
     base_url: str = ""
-    type: Literal["model_chosen"] = "model_chosen"
 
 
-@dataclass(frozen=True, slots=True)
-class CapSet:
+class CapSet(Struct, frozen=True, tag_field="type", tag="cap_set"):
     """The hard budget of the session in micro-dollars. Only a person raises it."""
 
     cap: int
     by: str
-    type: Literal["cap_set"] = "cap_set"
 
 
-@dataclass(frozen=True, slots=True)
-class ModeSet:
+class ModeSet(Struct, frozen=True, tag_field="type", tag="mode_set"):
     """How calls are judged from here on, and what becomes of a held call when nobody is there."""
 
     mode: Mode
     on_ask: OnAsk
-    type: Literal["mode_set"] = "mode_set"
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsSet:
+class LimitsSet(Struct, frozen=True, tag_field="type", tag="limits_set"):
     """Most model replies and most seconds of one turn. None: no limit."""
 
     max_steps: int | None
     max_time_s: float | None
-    type: Literal["limits_set"] = "limits_set"
 
 
-@dataclass(frozen=True, slots=True)
-class UserSaid:
+class UserSaid(Struct, frozen=True, tag_field="type", tag="user_said"):
     """A person's message. Opens a turn, steers the open one (`now`), or waits for its end (`after`).
 
     `seen` is the last sequence number its door had shown: calls held at or before it are answered "no" with this text.
@@ -105,31 +93,25 @@ class UserSaid:
     images: tuple[Image, ...] = ()
     when: Literal["now", "after"] = "now"
     seen: int = 0
-    type: Literal["user_said"] = "user_said"
 
 
-@dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopAsked(Struct, frozen=True, tag_field="type", tag="stop_asked"):
     """The turn is to end now: a person said so, or its time is up. What runs is stopped,
     what did not start will not.
     """
 
     command: str
     reason: Literal["interrupted", "limit"] = "interrupted"
-    type: Literal["stop_asked"] = "stop_asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Nudged:
+class Nudged(Struct, frozen=True, tag_field="type", tag="nudged"):
     """A guard speaks to the model."""
 
     guard: str
     text: str
-    type: Literal["nudged"] = "nudged"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelAsked:
+class ModelAsked(Struct, frozen=True, tag_field="type", tag="model_asked"):
     """An attempt begins; `reserved` is its worst case, `bound` the most prompt tokens it can hold.
 
     `head` is the hash of system text and tools: a token count reported for this attempt holds for requests of the
@@ -143,11 +125,9 @@ class ModelAsked:
     bound: int
     max_output: int
     head: str
-    type: Literal["model_asked"] = "model_asked"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReplied:
+class ModelReplied(Struct, frozen=True, tag_field="type", tag="model_replied"):
     """The attempt succeeded. `bound`: usage was not reported, `cost` is the reservation. `overrun`:
     usage went beyond it.
     """
@@ -162,11 +142,9 @@ class ModelReplied:
     total_ms: int = 0
     bound: bool = False
     overrun: bool = False
-    type: Literal["model_replied"] = "model_replied"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFailed:
+class ModelFailed(Struct, frozen=True, tag_field="type", tag="model_failed"):
     """The attempt failed, or was found open after a crash (`kind` = "lost"). Nothing of a broken stream is kept."""
 
     attempt: str
@@ -177,31 +155,25 @@ class ModelFailed:
     cost: int
     retry_after_s: float | None = None
     bound: bool = False
-    type: Literal["model_failed"] = "model_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelStopped:
+class ModelStopped(Struct, frozen=True, tag_field="type", tag="model_stopped"):
     """A person stopped the stream; the text so far is kept, calls and thinking are not."""
 
     attempt: str
     text: str
     cost: int
     bound: bool = False
-    type: Literal["model_stopped"] = "model_stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPlanned:
+class RetryPlanned(Struct, frozen=True, tag_field="type", tag="retry_planned"):
     """The next attempt starts at `due` (milliseconds since 1970), not before."""
 
     due: int
     failures: int
-    type: Literal["retry_planned"] = "retry_planned"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolHeld:
+class ToolHeld(Struct, frozen=True, tag_field="type", tag="tool_held"):
     """The call waits for a person. `binding` is the hash of all that the approval covers."""
 
     call: str
@@ -211,11 +183,9 @@ class ToolHeld:
     quote: int
     payer: str
     display: Display
-    type: Literal["tool_held"] = "tool_held"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolAnswered:
+class ToolAnswered(Struct, frozen=True, tag_field="type", tag="tool_answered"):
     """A person answered a held call; flushed before anything follows from it."""
 
     command: str
@@ -223,11 +193,9 @@ class ToolAnswered:
     approve: bool
     text: str
     by: str
-    type: Literal["tool_answered"] = "tool_answered"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
+class ToolStarted(Struct, frozen=True, tag_field="type", tag="tool_started"):
     """The effect may begin: everything it may cost is reserved, and this is on disk.
 
     `inputs` are the name and the hash of everything that prepare looked at, `writes` what the call will do to files.
@@ -241,11 +209,9 @@ class ToolStarted:
     payer: str = ""
     inputs: tuple[tuple[str, str], ...] = ()
     writes: tuple[FileChange, ...] = ()
-    type: Literal["tool_started"] = "tool_started"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFinished:
+class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
     """The call is answered. `text` is what the model reads; `blob` holds the whole output where `text` was clipped."""
 
     call: str
@@ -257,29 +223,23 @@ class ToolFinished:
     cost: int = 0
     blob: str | None = None
     total_ms: int = 0
-    type: Literal["tool_finished"] = "tool_finished"
 
 
-@dataclass(frozen=True, slots=True)
-class Compacted:
+class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
     """Entries of this lane up to `upto` are seen by the model as `summary` from here on. They stay in the record."""
 
     upto: int
     summary: str
-    type: Literal["compacted"] = "compacted"
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True, tag_field="type", tag="undone"):
     """Entries of this lane after `upto` are hidden from transcript and plan; money, answers and file facts stay."""
 
     command: str
     upto: int
-    type: Literal["undone"] = "undone"
 
 
-@dataclass(frozen=True, slots=True)
-class LaneOpened:
+class LaneOpened(Struct, frozen=True, tag_field="type", tag="lane_opened"):
     """A sub-agent begins in the lane that carries this entry, for `call` of lane `parent`."""
 
     parent: str
@@ -288,41 +248,31 @@ class LaneOpened:
     task: str
     tools: tuple[str, ...]
     max_steps: int
-    type: Literal["lane_opened"] = "lane_opened"
 
 
-@dataclass(frozen=True, slots=True)
-class LaneClosed:
+class LaneClosed(Struct, frozen=True, tag_field="type", tag="lane_closed"):
     """The sub-agent of this lane is done; its report went to the parent's call."""
 
     outcome: Outcome
-    type: Literal["lane_closed"] = "lane_closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed:
+class Renamed(Struct, frozen=True, tag_field="type", tag="renamed"):
     """The session has a new title."""
 
     title: str
     by: Literal["user", "product"]
-    type: Literal["renamed"] = "renamed"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
+class TurnEnded(Struct, frozen=True, tag_field="type", tag="turn_ended"):
     """The lane rests. `what` is one sentence for a person, `remedy` what to do."""
 
     reason: Ending
     what: str = ""
     remedy: str = ""
-    type: Literal["turn_ended"] = "turn_ended"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionClosed:
+class SessionClosed(Struct, frozen=True, tag_field="type", tag="session_closed"):
     """The session was closed by a person: its commands were ended. A later resume may open it again."""
-
-    type: Literal["session_closed"] = "session_closed"
 
 
 Event = (
@@ -359,8 +309,7 @@ something outside follows from them.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One numbered event: `seq` counts from 1 without gaps, `at` is milliseconds since 1970,
     `v` the schema's version.
     """

@@ -1,23 +1,19 @@
 """What a finished call leaves for the folds: files read and changed, the plan. Knows no tool and no disk."""
 
-from dataclasses import dataclass
-from typing import Literal
+from msgspec import Struct
 
 from ml_intern.record.display import PlanItem
 
 
-@dataclass(frozen=True, slots=True)
-class FileRead:
+class FileRead(Struct, frozen=True, tag_field="kind", tag="file_read"):
     """A model saw this file's content (`whole`: all of it) when its hash was `sha`."""
 
     path: str
     sha: str
     whole: bool = True
-    kind: Literal["file_read"] = "file_read"
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(Struct, frozen=True, tag_field="kind", tag="file_change"):
     """A file went from `before` to `after` (hex SHA-256; None: it does not exist, "?": not hashed).
 
     `authored`: the model gave the content itself, so it knows it; False: a command changed the file.
@@ -27,15 +23,12 @@ class FileChange:
     before: str | None
     after: str | None
     authored: bool = True
-    kind: Literal["file_change"] = "file_change"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSet:
+class PlanSet(Struct, frozen=True, tag_field="kind", tag="plan_set"):
     """The plan was replaced by these items."""
 
     items: tuple[PlanItem, ...]
-    kind: Literal["plan_set"] = "plan_set"
 
 
 Fact = FileRead | FileChange | PlanSet

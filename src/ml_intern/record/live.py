@@ -1,12 +1,12 @@
 """What is seen while it happens and never stored: text deltas, output lines, progress. Knows no door and no model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class LiveItem:
+
+class LiveItem(Struct, frozen=True):
     """A piece of something whose final event is still to come. `key` is the attempt's or the call's id.
 
     A door drops the items of a key when the event that closes it arrives.

@@ -1,28 +1,24 @@
 """What a model can see: text, images, thinking, calls and their answers. Knows no provider's wire."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Text:
+
+class Text(Struct, frozen=True, tag_field="kind", tag="text"):
     """Plain text."""
 
     text: str
-    kind: Literal["text"] = "text"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, tag_field="kind", tag="image"):
     """A picture kept as a blob (`sha`, hex SHA-256) of media type `mime`."""
 
     sha: str
     mime: str
-    kind: Literal["image"] = "image"
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """Provider state that must go back byte for byte (signatures, encrypted reasoning). Never rewritten,
     never shown.
     """
@@ -30,18 +26,15 @@ class Opaque:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Thinking:
+class Thinking(Struct, frozen=True, tag_field="kind", tag="thinking"):
     """What the model thought aloud; `field` is the wire's own name for it, `state` what must be replayed with it."""
 
     text: str
     field: str = ""
     state: Opaque | None = None
-    kind: Literal["thinking"] = "thinking"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True, tag_field="kind", tag="call"):
     """One tool call. `id` is ours and unique in the record; `wire_id` is the provider's and goes back as it came.
 
     `arguments` is the JSON text as the model wrote it, valid or not.
@@ -51,28 +44,23 @@ class Call:
     wire_id: str
     tool: str
     arguments: str
-    kind: Literal["call"] = "call"
 
 
 ReplyPart = Text | Thinking | Call
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True, tag_field="kind", tag="asked"):
     """What a person, or the product on its own account (`by` = guard, compaction), says to the model."""
 
     text: str
     images: tuple[Image, ...] = ()
     by: Literal["user", "product"] = "user"
-    kind: Literal["asked"] = "asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, tag_field="kind", tag="reply"):
     """One reply of a model, its parts in order."""
 
     parts: tuple[ReplyPart, ...]
-    kind: Literal["reply"] = "reply"
 
     @property
     def text(self) -> str:
@@ -85,8 +73,7 @@ class Reply:
         return tuple(part for part in self.parts if isinstance(part, Call))
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True, tag_field="kind", tag="answered"):
     """The answer to one call, as the model reads it."""
 
     call: str
@@ -95,14 +82,12 @@ class Answered:
     text: str
     ok: bool = True
     images: tuple[Image, ...] = ()
-    kind: Literal["answered"] = "answered"
 
 
 Message = Asked | Reply | Answered
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one attempt as the provider counted them. `prompt` includes `cached` and `cache_written`."""
 
     prompt: int = 0
@@ -112,8 +97,7 @@ class Usage:
     reasoning: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(Struct, frozen=True):
     """One price row, in micro-dollars per million tokens (base/money.Rate). `None` where the row has no such tier.
 
     `long_from` is the prompt length, in tokens, from which the `long_*` rates hold for the whole request.

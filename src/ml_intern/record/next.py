@@ -1,32 +1,30 @@
 """What a lane's loop should do next: a pure function of the view and the time. Knows no guard, tool or model."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from ml_intern.record.folds.turn import Stopping, Turn
+from ml_intern.record.messages import Reply
 from ml_intern.record.view import Lane, View
 
 
-@dataclass(frozen=True, slots=True)
-class AskModel:
+class AskModel(Struct, frozen=True):
     """Ask the model: nothing is open and something new stands in the transcript."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettleCalls:
+class SettleCalls(Struct, frozen=True):
     """Some call can go on: judge it, start it, or finish it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Nothing to do until a person answers, or until `due` (milliseconds since 1970)."""
 
     on: Literal["person", "instant"]
     due: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
+class Rest(Struct, frozen=True):
     """The lane rests. `ending` is set where the turn is over but its end is not yet recorded."""
 
     ending: Stopping | None = None
@@ -65,7 +63,7 @@ def _with_calls(lane: Lane) -> NextStep:
 def _said_its_last(lane: Lane) -> bool:
     """Whether the newest line of the transcript is the reply itself: nothing came after it."""
     lines = lane.transcript.lines
-    return len(lines) > 0 and lines[-1].message.kind == "reply"
+    return len(lines) > 0 and isinstance(lines[-1].message, Reply)
 
 
 def _after_failure(turn: Turn, now_ms: int) -> NextStep:

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.record.messages import Opaque
 
@@ -32,8 +34,8 @@ def _walk(value: object, change: Callable[[str], str]) -> object:
             return value
         case tuple():
             return tuple(_walk(each, change) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            changes = {each.name: _walk(getattr(value, each.name), change) for each in fields(value)}
+        case Struct():
+            changes = {name: _walk(getattr(value, name), change) for name in value.__struct_fields__}
             return replace(value, **changes)
         case _:
             return value

@@ -1,7 +1,9 @@
 """The state of a session, composed of folds, and what its loop should do next. Pure; knows no tool, model or door."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ml_intern.record.events import (
     Entry,
@@ -30,8 +32,7 @@ from ml_intern.record.folds.turn import Turn, fold_turn
 MAIN = "main"
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Struct, frozen=True):
     """The main agent or one sub-agent: its own transcript, calls and turn."""
 
     opened: LaneOpened | None = None
@@ -41,8 +42,7 @@ class Lane:
     turn: Turn = field(default_factory=Turn)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What was chosen for this session and may change in mid-session."""
 
     models: Mapping[Role, ModelChosen] = field(default_factory=dict[Role, ModelChosen])
@@ -51,8 +51,7 @@ class Settings:
     title: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """Everything that is known at sequence number `seq`. `commands` are the ids already taken in."""
 
     seq: int = 0

@@ -1,8 +1,10 @@
 """The calls of one lane's last reply: new, held, answered, started. A finished call leaves. Knows no tool."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.record.events import (
     Entry,
@@ -16,8 +18,7 @@ from ml_intern.record.events import (
 from ml_intern.record.messages import Call
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCall:
+class OpenCall(Struct, frozen=True):
     """A call without an answer. `held` and `started` are the last such events; `answer` is the person's, if any."""
 
     call: Call

@@ -1,22 +1,22 @@
 """What is known of files: what a model read, when, and what the session wrote. Knows no disk; never undone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ml_intern.record.events import Compacted, Entry, ToolFinished
 from ml_intern.record.facts import FileChange, FileRead
 
 
-@dataclass(frozen=True, slots=True)
-class FileFact:
+class FileFact(Struct, frozen=True):
     """`sha` is the content a model last saw or wrote; `seen_by`: the lanes that still see it, since which entry."""
 
     sha: str
     seen_by: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(Struct, frozen=True):
     """By path: what was read or written, and the session's own changes in order."""
 
     known: Mapping[str, FileFact] = field(default_factory=dict[str, FileFact])

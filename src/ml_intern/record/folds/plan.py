@@ -1,6 +1,7 @@
 """The plan as the last `PlanSet` fact left it, and as undo brings it back. Knows no tool."""
 
-from dataclasses import dataclass, field, replace
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ml_intern.base.trail import Trail
 from ml_intern.record.display import PlanItem
@@ -8,8 +9,7 @@ from ml_intern.record.events import Entry, ToolFinished, Undone
 from ml_intern.record.facts import PlanSet
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Items in their order; `history` holds (sequence number, items) of every version still visible."""
 
     items: tuple[PlanItem, ...] = ()

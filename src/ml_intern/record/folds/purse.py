@@ -1,7 +1,9 @@
 """The purse: cap, spent, and what is reserved by whom. Knows no price and no policy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ml_intern.record.events import (
     CapSet,
@@ -15,8 +17,7 @@ from ml_intern.record.events import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Purse:
+class Purse(Struct, frozen=True):
     """Micro-dollars. `reserved` maps an attempt's or a call's id to its worst case;
     `cap` None means none was set yet.
     """

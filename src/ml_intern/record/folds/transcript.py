@@ -6,7 +6,9 @@ and its answer. Answers stand in the order of the calls, whichever finished firs
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ml_intern.base.trail import Trail
 from ml_intern.record.events import (
@@ -26,16 +28,14 @@ from ml_intern.record.events import (
 from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Text
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One message and the sequence number of the event with which it joined the transcript."""
 
     seq: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """The provider's own count: a request of this `head` with the first `lines` lines held `tokens` prompt tokens."""
 
     head: str
@@ -43,8 +43,7 @@ class Counted:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(Struct, frozen=True):
     """`lines` the model sees; `waiting` joins them when nothing is open; `later` when the turn has ended.
 
     `calls` are those of the last reply until all have an answer. `version` changes whenever lines were taken away or

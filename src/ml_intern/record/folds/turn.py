@@ -2,8 +2,10 @@
 Knows no guard.
 """
 
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.record.events import (
     Ending,
@@ -21,8 +23,7 @@ from ml_intern.record.events import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(Struct, frozen=True):
     """The turn is to end for this reason as soon as nothing runs."""
 
     reason: Ending
@@ -30,8 +31,7 @@ class Stopping:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """`steps` counts replies of this turn; `failures` attempts that failed in a row;
     `queued` messages wait for its end.
 
