@@ -68,7 +68,7 @@ def _is_property(function: Function) -> bool:
 
 
 def attributes(class_: ast.ClassDef) -> int:
-    """What an instance holds: names set on `self`, and the fields of a dataclass; a frozen dataclass counts nothing."""
+    """What an instance holds: names set on `self`, the fields of dataclasses and structs. Frozen ones count nothing."""
     if is_frozen(class_):
         return 0
     names = {
@@ -76,22 +76,23 @@ def attributes(class_: ast.ClassDef) -> int:
         for node in ast.walk(class_)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and dotted(node.value) == "self"
     }
-    if any(dotted(decorator).endswith("dataclass") for decorator in class_.decorator_list):
+    if any(dotted(each).endswith("dataclass") for each in class_.decorator_list) or is_struct(class_):
         names |= {dotted(node.target) for node in class_.body if isinstance(node, ast.AnnAssign)}
     return len(names)
 
 
 def is_frozen(class_: ast.ClassDef) -> bool:
-    """Whether the class is a dataclass made with frozen=True."""
+    """Whether the class is a dataclass or a struct made with frozen=True."""
+    made = [each for each in class_.decorator_list if isinstance(each, ast.Call) and dotted(each).endswith("dataclass")]
+    words = [word for each in made for word in each.keywords] + (class_.keywords if is_struct(class_) else [])
     return any(
-        isinstance(decorator, ast.Call)
-        and dotted(decorator).endswith("dataclass")
-        and any(
-            word.arg == "frozen" and isinstance(word.value, ast.Constant) and word.value.value is True
-            for word in decorator.keywords
-        )
-        for decorator in class_.decorator_list
+        word.arg == "frozen" and isinstance(word.value, ast.Constant) and word.value.value is True for word in words
     )
+
+
+def is_struct(class_: ast.ClassDef) -> bool:
+    """Whether the class is a msgspec Struct."""
+    return any(dotted(base).endswith("Struct") for base in class_.bases)
 
 
 def is_protocol(class_: ast.ClassDef) -> bool:

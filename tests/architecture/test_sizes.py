@@ -102,6 +102,7 @@ def f(x):
     "properties of a protocol": "class C(Protocol):\n" + "    @property\n    def a(self): ...\n" * 6,
     "a frozen dataclass": "@dataclass(frozen=True, slots=True)\nclass C:\n"
     + "".join(f"    a{n}: int\n" for n in range(9)),
+    "a frozen struct": "class C(Struct, frozen=True):\n" + "".join(f"    a{n}: int\n" for n in range(9)),
 }
 
 
@@ -110,6 +111,7 @@ def test_what_is_within_the_limits_is_left_alone(what):
     assert list(excesses(source("room/file.py", KEPT[what]))) == []
 
 
-def test_fields_of_a_dataclass_that_can_change_are_counted():
-    text = "@dataclass\nclass C:\n" + "".join(f"    a{n}: int\n" for n in range(9))
+@pytest.mark.parametrize("head", ["@dataclass\nclass C:\n", "class C(Struct):\n", "class C(Struct, frozen=False):\n"])
+def test_fields_of_what_can_change_are_counted(head):
+    text = head + "".join(f"    a{n}: int\n" for n in range(9))
     assert list(excesses(source("x.py", text))) == [Excess("x.py:C", "attributes", 9)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ml_intern.model.port import Finished, Model, TextDelta
+from ml_intern.model.port import CallDelta, Finished, Model, TextDelta, ThinkingDelta
 from ml_intern.model.scripted import Conversation, Scripted, ScriptOver, Turn
 from ml_intern.record.messages import Answered, Asked, Message, Reply, Text
 from tests.model.raw import request
@@ -146,7 +146,7 @@ async def test_thinking_calls_and_usage_are_as_of_a_real_model():
     ]
     end = items[-1]
     assert isinstance(end, Finished)
-    assert {each.kind for each in items} == {"text", "thinking", "call", "finished"}
+    assert {type(each) for each in items} == {TextDelta, ThinkingDelta, CallDelta, Finished}
     assert len(items) > 5
     assert end.finish == "calls"
     assert end.usage is not None

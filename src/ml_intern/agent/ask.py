@@ -7,7 +7,8 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.agent.context import Head, bound_tokens, make_request
 from ml_intern.base.clock import Clock
@@ -41,8 +42,7 @@ LONGEST_RETRY_AFTER_S = 900.0
 """A provider that wants a longer pause than this is as good as gone for an unattended turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """Asks the models of one session. `heads` are what each role is told before the conversation."""
 
     log: Log

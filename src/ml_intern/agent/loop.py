@@ -1,7 +1,8 @@
 """The loop: ask the record what is next, do that, ask again. Keeps nothing, so a crash costs nothing."""
 
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.road import Road
@@ -14,8 +15,7 @@ from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
 from ml_intern.record.view import View
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(Struct, frozen=True):
     """What a lane works with."""
 
     log: Log

@@ -8,8 +8,9 @@ can no longer be written, and cancellation, come out of it.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ml_intern.agent.binding import binding_of
 from ml_intern.base.clock import Clock
@@ -35,8 +36,7 @@ SIDE_BY_SIDE = 8
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(Struct, frozen=True):
     """A call that was prepared and judged: `ask` is set where a person must decide first."""
 
     tool: Tool
@@ -46,8 +46,7 @@ class _Ready:
     ask: Ask | None
 
 
-@dataclass(frozen=True, slots=True)
-class Road:
+class Road(Struct, frozen=True):
     """The road of one session's calls."""
 
     log: Log

@@ -3,7 +3,8 @@ Knows no door and no tool.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
 from ml_intern.base.errors import BadSettings
@@ -15,8 +16,7 @@ from ml_intern.record.events import CapSet, Event, LimitsSet, ModelChosen, ModeS
 from ml_intern.record.view import View
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
+class Played(Struct, frozen=True):
     """A model that is given instead of chosen: a script (the demo, tests)."""
 
     model: Model
@@ -27,8 +27,7 @@ Players = Mapping[str, Callable[[], Played]]
 """Models that are played instead of asked, by id: a door that can go on with their sessions hands them in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The model of a session: what is recorded of it, and how its access is made (imports its wire,
     so not at start-up).
     """

@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from platformdirs import PlatformDirs
 
 APP = "ml-intern"
 DATA_VARIABLE = "ML_INTERN_DATA"
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """`data` must not be lost (sessions); `cache` may be (environments of scripts, probes)."""
 
     data: Path

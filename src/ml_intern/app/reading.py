@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.app.places import find_places
 from ml_intern.record.codec import decode
@@ -15,8 +16,7 @@ from ml_intern.store.sessions import Summary, resolve, summaries
 from ml_intern.store.sqlite import SqliteStore
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The sessions of this machine, read only."""
 
     store: SqliteStore

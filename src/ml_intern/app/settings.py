@@ -5,8 +5,9 @@ Knows no door and no adapter.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import Micro, usd
@@ -20,8 +21,7 @@ ON_ASK: tuple[OnAsk, ...] = ("deny", "hold")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """One run. None: not said, so a resumed session keeps what it had and a new one takes the default."""
 
     cwd: Path
@@ -36,8 +36,7 @@ class Launch:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Struct, frozen=True):
     """The command line as it was written, one field per flag."""
 
     cwd: str | None = None

@@ -3,8 +3,11 @@
 Knows no session, tool or provider.
 """
 
+import gc
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, Literal
 
@@ -98,7 +101,8 @@ def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, tak
     their flags;
     ML_INTERN_DATA is the folder that holds the sessions.
     """
-    from ml_intern.cli import start
+    with _uncollected():
+        from ml_intern.cli import start
 
     sys.exit(start.run(prompt, resume, start.Output(output, quiet), take_over, flags))
 
@@ -112,7 +116,8 @@ def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, tak
 @_flags
 def resume(session: str, message: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
     """Go on with a session from the very step where it stopped; answer its held calls; say MESSAGE in it."""
-    from ml_intern.cli import start
+    with _uncollected():
+        from ml_intern.cli import start
 
     answers = start.Answers(flags.pop("approve"), flags.pop("deny"), flags.pop("reason"))
     sys.exit(start.resume(session, message, answers, start.Output(output, quiet), take_over, flags))
@@ -152,6 +157,17 @@ def demo(workspace: str, seed: int) -> None:
     from ml_intern.demo import play
 
     sys.exit(play.demo(workspace, seed))
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """What is imported stays: searching it for garbage, while it grows or later, is a waste of start-up time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def main() -> None:

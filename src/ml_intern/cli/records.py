@@ -5,7 +5,9 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from ml_intern.app.reading import open_reading
 from ml_intern.base.errors import MlInternError, SessionNotFound
@@ -38,8 +40,7 @@ def list_sessions(as_json: bool, limit: int) -> Exit:
     return _guarded(_list(as_json, limit))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """How much of a session is shown: everything that was printed, its events as JSON, or one kept output."""
 
     full: bool = False

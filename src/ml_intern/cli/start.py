@@ -2,8 +2,9 @@
 
 import sys
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ml_intern.app.choices import Players
 from ml_intern.app.settings import Flags, Launch, make_launch
@@ -15,8 +16,7 @@ from ml_intern.headless.run import Answers, OutputFormat, Run, run_to_exit
 __all__ = ["Answers", "Output", "resume", "run"]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """What goes where."""
 
     format: OutputFormat

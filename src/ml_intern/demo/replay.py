@@ -6,7 +6,8 @@ It keeps nothing: the story is told anew each time and fed the answers that stan
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.demo.story import SEED, Outcome, Step, Story, astray, story
 from ml_intern.model.scripted import Conversation, ScriptOver, Turn
@@ -21,8 +22,7 @@ _CUT = re.compile(r"\b(Interrupted:|Not run[.:]|Stopped |is gone, and the comman
 """How the product words it that a call was not let end: such a call is made again, any other failure is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
+class _Try(Struct, frozen=True):
     """A call and its answer. `old`: a person spoke after it."""
 
     tool: str

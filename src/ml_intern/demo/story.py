@@ -5,8 +5,9 @@ What it says of the data and of the models is captured from the answers to its c
 
 import re
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ml_intern.model.scripted import ScriptOver
 
@@ -32,8 +33,7 @@ _ABOUT_MODEL = "sklearn.svm.SVC"
 _ABOUT_BASELINE = "sklearn.linear_model.LogisticRegression"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One reply with one call. `may_fail`: the story itself goes on after a failure."""
 
     say: str
@@ -42,8 +42,7 @@ class Step:
     may_fail: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What a call was answered."""
 
     text: str

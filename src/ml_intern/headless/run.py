@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from ml_intern.app.wire import Opened
 from ml_intern.base.errors import BadSettings, MlInternError, SandboxError, SessionBusy, SessionNotFound
@@ -32,8 +33,7 @@ OutputFormat = Literal["text", "json", "stream-json"]
 Opener = Callable[[], AbstractAsyncContextManager[Opened]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(Struct, frozen=True):
     """What a person says to held calls: ids, or "all"; `reason` goes to the model with a no."""
 
     approve: tuple[str, ...] = ()
@@ -41,8 +41,7 @@ class Answers:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run as the command line asked for it. `prompt` None: go on with what the session holds."""
 
     prompt: str | None

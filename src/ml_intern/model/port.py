@@ -3,14 +3,14 @@ Knows no retry and no purse.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from ml_intern.record.messages import Message, Prices, Reply, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Struct, frozen=True):
     """A tool as a model is told of it; `parameters` is a JSON Schema object."""
 
     name: str
@@ -18,8 +18,7 @@ class ToolSpec:
     parameters: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request. `messages` are in order; `version` changes when earlier ones were replaced (see Transcript.version).
 
     `max_output` (tokens) is always sent. `session` is a stable id that providers may use for routing to a warm cache.
@@ -33,24 +32,21 @@ class Request:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """More of the visible text."""
 
     text: str
     kind: Literal["text"] = "text"
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingDelta:
+class ThinkingDelta(Struct, frozen=True):
     """More of what the model thinks aloud."""
 
     text: str
     kind: Literal["thinking"] = "thinking"
 
 
-@dataclass(frozen=True, slots=True)
-class CallDelta:
+class CallDelta(Struct, frozen=True):
     """More of a call being written: `index` within the reply, `name` once known, a fragment of its arguments."""
 
     index: int
@@ -62,8 +58,7 @@ class CallDelta:
 Delta = TextDelta | ThinkingDelta | CallDelta
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The end of a good stream. `usage` is None where the provider reported none.
     `served_by` is the model it says it was.
     """
@@ -72,7 +67,6 @@ class Finished:
     usage: Usage | None
     finish: Literal["stop", "calls", "length", "filter", "other"]
     served_by: str = ""
-    kind: Literal["finished"] = "finished"
 
 
 class Model(Protocol):
@@ -93,8 +87,7 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
+class ModelInfo(Struct, frozen=True):
     """What is known of a model before it is asked. None is unknown, never zero; a local server is free by `Prices(0,
     0)`.
     """

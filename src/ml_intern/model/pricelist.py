@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from ml_intern.record.messages import Prices
 
@@ -17,8 +18,7 @@ A match is a lower-case name, or a list of matches of which one must hold: `^x` 
 contains, `~x` regular expression, `["&", ...]` all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """What the file says of one model."""
 
     prices: Prices

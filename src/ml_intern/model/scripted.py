@@ -16,9 +16,10 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct, field
 
 from ml_intern.base.errors import BadRequest
 from ml_intern.base.ids import new_id
@@ -36,8 +37,7 @@ class ScriptOver(BadRequest):
     """The script has no turn for this conversation, or one wants what no answer held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """What the model has seen, as a script's functions read it. `captured` is what `takes` found so far."""
 
     messages: Sequence[Message]
@@ -78,8 +78,7 @@ class Conversation:
         return self.messages[::-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """One reply.
 
     `say`, `think` and the texts within `calls` may name captured values as `{{name}}`; `calls` may be a function of the

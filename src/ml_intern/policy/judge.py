@@ -1,7 +1,8 @@
 """Judges what a call would do: allow, ask or deny; the strictest effect wins. Pure; knows no tool and no door."""
 
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from ml_intern.base.money import Micro, show
 from ml_intern.record.effects import (
@@ -18,21 +19,18 @@ from ml_intern.record.effects import (
 from ml_intern.record.events import Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
+class Allow(Struct, frozen=True):
     """The call may start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """A person decides. `floor`: only a person, each time, in every mode; no rule can allow it."""
 
     reason: str
     floor: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(Struct, frozen=True):
     """The call does not start; `reason` says why, `remedy` what would allow it."""
 
     reason: str

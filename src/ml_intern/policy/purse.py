@@ -2,7 +2,7 @@
 knows no provider.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ml_intern.base.money import Micro
 from ml_intern.model.prices import reservation
@@ -13,8 +13,7 @@ MOST_OUTPUT = 16_384
 LEAST_OUTPUT = 2_048
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """An attempt that the purse can pay: tokens of output at the most, and micro-dollars at the worst."""
 
     max_output: int

@@ -8,9 +8,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+from msgspec import Struct
 
 from ml_intern.base.errors import SandboxError, SupervisorLost
 from ml_intern.sandbox import bubblewrap, groups, launch, lock, outcome
@@ -30,8 +31,7 @@ _AGAIN_S = 0.02
 _CLOSE_MARGIN_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """A command. `key` (letters, digits, `-_.`, at most 100) makes it start at most once per session.
 
     `cwd` is a path as commands see it, `env` their whole environment.
@@ -46,8 +46,7 @@ class Spec:
     profile: Profile = Profile.WORK
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a command ended. `output_path` holds what it wrote, stdout and stderr in order, up to the limit.
 
     `exit_code` is a shell's: 128 + n for signal n; None where it is not known or the command never began.
@@ -62,8 +61,7 @@ class Ended:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """A command that has not ended."""
 
     key: str

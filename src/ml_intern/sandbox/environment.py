@@ -13,11 +13,11 @@ import shutil
 import sysconfig
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
 import uv
+from msgspec import Struct
 
 from ml_intern.base.errors import EnvironmentFailed
 from ml_intern.sandbox.header import Header, header
@@ -29,8 +29,7 @@ _KEY_CHARS = 24
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """A finished environment: its interpreter, its name in the store, what it holds (`name==version`, sorted)."""
 
     python: Path
@@ -38,8 +37,7 @@ class Environment:
     packages: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """One environment to be: what it holds, of which Python, and its files in the store."""
 
     store: Path

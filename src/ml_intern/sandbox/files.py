@@ -9,8 +9,9 @@ import hashlib
 import os
 import stat as modes
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.sandbox.opening import Opener, beneath, open_parent, open_place, refused_kind, worded
@@ -23,8 +24,7 @@ BESIDE = ".ml-intern-write-"
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the file system says of a path; sizes in bytes, times in nanoseconds since 1970."""
 
     kind: Kind
@@ -33,8 +33,7 @@ class Facts:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One name in a folder."""
 
     name: str

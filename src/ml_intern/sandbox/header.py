@@ -5,15 +5,15 @@ Source: https://peps.python.org/pep-0723/.
 
 import re
 import tomllib
-from dataclasses import dataclass
 
+from msgspec import Struct
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, Field, ValidationError
 
 from ml_intern.base.errors import EnvironmentFailed
-from ml_intern.sandbox.indexes import mask
+from ml_intern.sandbox.credentials import mask
 
 # The reference regular expression of the specification.
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
@@ -38,8 +38,7 @@ class _Written(BaseModel):
     tool: dict[str, dict[str, object]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """What a script asks for: normalised requirements, sorted, and the Python versions it runs on ("" = any)."""
 
     dependencies: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
-"""Where packages come from: a person's pip settings in uv's words, and their credentials masked. Knows no package."""
+"""Where packages come from: a person's pip settings in uv's words. Knows no package."""
 
 import configparser
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +24,6 @@ _SAME = (
     ("cert", ("SSL_CERT_FILE",)),
 )
 _UV_KEYS = {"index", "index-url", "extra-index-url", "find-links", "no-index"}
-_USER_INFO = re.compile(r"(?<=://)[^/\s'\"]+@")
 
 
 def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -53,45 +51,6 @@ def uv_options(environ: Mapping[str, str]) -> tuple[str, ...]:
     """What of pip's settings has no variable in uv: `--no-index`."""
     value = "" if _uv_knows_indexes(environ) else _pip_settings(environ).get("no-index", "")
     return ("--no-index",) if value.lower() not in {"", "0", "false", "no", "off"} else ()
-
-
-def has_credentials(value: str) -> bool:
-    """Whether a URL in an index setting holds a user, a password or a query, or cannot be read."""
-    return any(_secrets_of(part) or _unreadable(part) for part in re.split(r"[\s,]+", value) if part)
-
-
-def mask(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with the credentials of every URL in it, and those known from the index settings, as `***`."""
-    text = _USER_INFO.sub("***@", text)
-    values = [
-        value for name, value in environ.items() if "INDEX" in name or "FIND_LINKS" in name or "PROXY" in name.upper()
-    ]
-    known = {secret for value in values for part in re.split(r"[\s,]+", value) for secret in _secrets_of(part)}
-    named = {value for name, value in environ.items() if name.startswith("UV_INDEX_") and name.endswith("_PASSWORD")}
-    for secret in sorted(known | named, key=len, reverse=True):
-        text = text.replace(secret, "***") if len(secret) > 3 else text
-    return text
-
-
-def _secrets_of(part: str) -> set[str]:
-    url = part.partition("=")[2] if re.match(r"[\w-]+=\w+:", part) else part
-    if "://" not in url:
-        return set()
-    try:
-        found = urlsplit(url)
-        # A lone user is a token as often as not.
-        user = found.username if found.password is None else None
-        raw = {found.password, user, found.query}
-    except ValueError:
-        return set()
-    return {form for secret in raw if secret for form in (secret, unquote(secret))}
-
-
-def _unreadable(part: str) -> bool:
-    try:
-        return "@" in urlsplit(part).netloc
-    except ValueError:
-        return True
 
 
 def _uv_knows_indexes(environ: Mapping[str, str]) -> bool:

@@ -7,12 +7,13 @@ import re
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ml_intern.base.errors import EnvironmentFailed
 from ml_intern.base.text import one_line, plain
-from ml_intern.sandbox.indexes import mask
+from ml_intern.sandbox.credentials import mask
 
 _KEPT_LINES = 200
 _SHOWN_LINES = 12
@@ -82,8 +83,7 @@ _PROBLEMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """How a program is run: environment, folder, descriptors it shares, where its lines go."""
 
     environ: Mapping[str, str]

@@ -10,9 +10,10 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from ml_intern.base.errors import LevelTooLow
 from ml_intern.sandbox import boot, bubblewrap, seccomp
@@ -64,8 +65,7 @@ class Level(IntEnum):
     FULL = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """What was found; `bwrap` is the binary that worked, `reasons` and `remedies` say why it is not more."""
 
     level: Level

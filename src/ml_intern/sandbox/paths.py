@@ -8,9 +8,11 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.base.errors import BadSettings, PathRefused
 from ml_intern.sandbox import etc
@@ -26,8 +28,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt
 _NEVER_A_WORKSPACE = (*_SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys")
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """One folder (or file) of the host that commands see."""
 
     inside: str
@@ -37,8 +38,7 @@ class Root:
     """Commands see the copy in the session's own /etc."""
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Struct, frozen=True):
     """The table: `roots` in mount order, parents first; `protected` exist and are read-only inside writable roots.
 
     `workspace` and `home` are inside paths; `etc` is the folder of the host that commands see at /etc.

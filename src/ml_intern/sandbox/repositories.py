@@ -10,7 +10,8 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.sandbox.opening import beneath
 from ml_intern.sandbox.paths import Roots
@@ -26,8 +27,7 @@ _HEAD_BYTES = 4096
 _MOST = 64
 
 
-@dataclass(frozen=True, slots=True)
-class GitFolder:
+class GitFolder(Struct, frozen=True):
     """What of `_WATCHED` a `.git` folder holds, which of its settings are links, and its HEAD if that is one."""
 
     names: frozenset[str]

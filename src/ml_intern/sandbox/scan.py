@@ -4,8 +4,9 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from ml_intern.sandbox.files import BESIDE
 from ml_intern.sandbox.paths import Roots
@@ -39,8 +40,7 @@ class Mark(NamedTuple):
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(Struct, frozen=True):
     """Marks by path relative to the workspace; `complete` is false where there were more than the limit.
 
     `protected` are files and folders, `.git` among them, that have the name of one that must be walled.

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
-from ml_intern.sandbox.indexes import has_credentials
+from ml_intern.sandbox.credentials import has_credentials
 
 LOCALE = (
     "LANG", "LANGUAGE", "LC_ADDRESS", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_IDENTIFICATION", "LC_MEASUREMENT",

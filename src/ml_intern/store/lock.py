@@ -13,8 +13,10 @@ import json
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from ml_intern.base.errors import SessionBusy
 from ml_intern.store.failures import of_system
@@ -25,8 +27,7 @@ MUTEX_S = 5.0
 """How long a hand-over that another process has begun is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """A process that owns a session: for messages only. `since` is milliseconds since 1970."""
 
     pid: int

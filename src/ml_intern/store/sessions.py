@@ -3,7 +3,9 @@
 import difflib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields, replace
+
+from msgspec import Struct
+from msgspec.structs import astuple, replace
 
 from ml_intern.base.errors import SessionNotFound, StoreFailed
 from ml_intern.base.text import one_line
@@ -27,8 +29,7 @@ from ml_intern.store.sqlite import SqliteStore
 _PREVIEW_CHARS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """One line of the list, true up to entry `folded`. Times in milliseconds since 1970, `spent` in micro-dollars.
 
     `model` is the main role's, `preview` how the first thing a person said begins. `state`: "open" (nothing said yet),
@@ -47,11 +48,11 @@ class Summary:
     state: str = "open"
 
 
-_COLUMNS = ", ".join(each.name for each in fields(Summary))
+_COLUMNS = ", ".join(Summary.__struct_fields__)
 _KNOWN = f"SELECT {_COLUMNS}, (SELECT max(seq) FROM events WHERE session = id) FROM sessions"  # noqa: S608 - our own names
 _NEW = "SELECT CAST(body AS BLOB) FROM events WHERE session = ? AND seq > ? ORDER BY seq"
 _KEEP = f"""
-UPDATE sessions SET ({_COLUMNS}) = ({", ".join("?" for _ in fields(Summary))}) WHERE id = ? AND folded < ?
+UPDATE sessions SET ({_COLUMNS}) = ({", ".join("?" for _ in Summary.__struct_fields__)}) WHERE id = ? AND folded < ?
 """  # noqa: S608 - our own names
 
 

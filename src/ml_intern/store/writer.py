@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from ml_intern.base.errors import SessionError, StoreFailed
 from ml_intern.store.failures import of_sqlite, of_system
@@ -21,8 +22,7 @@ UNFLUSHED_S = 0.5
 _MOST_AT_ONCE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Struct, frozen=True):
     """`work` runs inside a transaction; where it raises a SessionError it must have changed nothing."""
 
     work: Callable[[sqlite3.Connection], Any]

@@ -3,9 +3,10 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct
 
 from ml_intern.toolkit.schema import schema_of
 from ml_intern.toolkit.tool import Tool
@@ -14,8 +15,7 @@ from ml_intern.toolkit.tool import Tool
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A tool as a model is told of it; `parameters` is the JSON Schema of its arguments."""
 
     name: str

@@ -6,9 +6,9 @@ Knows no tool. What does not fit is answered in words that a model can act on, n
 import difflib
 import functools
 import json
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -26,8 +26,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(Struct, frozen=True):
     """The arguments do not fit; `text` says where and what to send instead."""
 
     text: str

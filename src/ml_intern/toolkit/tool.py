@@ -1,9 +1,9 @@
 """The contract between the road and a tool: prepare says what a call would do, run does it. Knows no tool by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import Struct
 from pydantic import BaseModel
 
 from ml_intern.record.display import Display
@@ -14,8 +14,7 @@ from ml_intern.record.messages import Image
 from ml_intern.record.view import View
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """The call's own facts. `key` is unique per call and stable over restarts;
     `view` is the state when the call was taken up.
 
@@ -30,8 +29,7 @@ class Context:
     live: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """What a call would do. `payload` is the tool's own, handed back to `run` untouched.
 
     `inputs` are (name, SHA-256) of everything prepare looked at: an approval is bound to them.
@@ -49,8 +47,7 @@ class Prepared:
     writes: tuple[FileChange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """A finished call: `text` for the model (already within the tool's budget), `display` for people,
     `facts` for the record.
 

@@ -1,8 +1,9 @@
 """The tools: the only list of them, and what they are built from. Knows no adapter's insides and no door."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.paths import Roots
@@ -16,8 +17,7 @@ from ml_intern.tools.scripts import Scripts
 from ml_intern.tools.write import Write
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
+class Workshop(Struct, frozen=True):
     """What a session's tools work with. `environ` is the whole environment of commands; `folder` the session's own.
 
     `environments` is the store of the environments that PEP 723 scripts run in.

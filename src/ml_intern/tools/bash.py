@@ -4,8 +4,8 @@ import asyncio
 import codecs
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from msgspec import Struct
 from pydantic import Field
 
 from ml_intern.base.errors import SandboxError, StoreFailed, ToolFailed
@@ -44,16 +44,14 @@ class BashArgs(Arguments):
     work_dir: str = Field(default="", description="Folder to start in, if not the workspace.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
+class _Planned(Struct, frozen=True):
     command: str
     timeout_s: int
     cwd: str
     scripts: tuple[Script, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
+class _Left(Struct, frozen=True):
     output: str
     facts: tuple[FileChange, ...]
     notes: list[str]

@@ -8,8 +8,9 @@ import difflib
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.text import clip
@@ -33,8 +34,7 @@ _CONTEXT_LINES = 3
 _CHECKED_CHARS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """`place` goes from hash `before` (None: no file) to `data`; `said` is what the model is told when it is done."""
 
     place: Place

@@ -1,7 +1,8 @@
 """What the bytes of a file are: text in which encoding, or what kind of binary. Knows no tool and no file system."""
 
 import codecs
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.base.errors import ToolFailed
 
@@ -39,8 +40,7 @@ _CONTROLS = bytes(sorted({*range(32)} - {*b"\t\n\r\f\b\x1b"}))
 _FEW_CONTROLS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(Struct, frozen=True):
     """How a text file is written: Python's codec, and the byte-order mark before it."""
 
     codec: str = "utf-8"
@@ -83,8 +83,7 @@ class Encoding:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Struct, frozen=True):
     """No text; `kind` says what it seems to be."""
 
     kind: str

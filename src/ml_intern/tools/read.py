@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from pydantic import Field
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
@@ -40,8 +40,7 @@ class ReadArgs(Arguments):
     limit: int = Field(default=DEFAULT_LINES, ge=1, description="Most lines.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """`source` is a place, or the hash of a blob."""
 
     source: Place | str

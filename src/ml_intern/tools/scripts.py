@@ -6,9 +6,10 @@ Knows no installer's options and no command's outcome.
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ml_intern.base.errors import MlInternError
 from ml_intern.sandbox import files
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """A script as it was when the command was prepared. `packages`: its header asks for some."""
 
     path: str

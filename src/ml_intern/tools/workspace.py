@@ -1,8 +1,9 @@
 """What a command changed in the workspace, as facts for the record. Knows no command."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ml_intern.base.errors import MlInternError
 from ml_intern.record.facts import FileChange
@@ -19,8 +20,7 @@ _LOOKED_AT = 5_000
 _MOST_NAMED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(Struct, frozen=True):
     """The workspace before a command, as far as looking is worth its time.
 
     `seen` is None where the command had begun already. `walled` is equal as long as nothing has appeared that must be.

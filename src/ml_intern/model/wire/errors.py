@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ml_intern.base.errors import (
     BadRequest,
@@ -26,8 +27,7 @@ from ml_intern.model.wire.waits import wait_of
 SHOWN_CHARS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What a server said: the HTTP status (0 where it had none), its code and type in lower case, its message."""
 
     status: int

@@ -1,7 +1,8 @@
 """Guards: small readers of the view, asked before each request. Each may nudge the model or end the turn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ml_intern.policy.guards.limits import limits
 from ml_intern.policy.guards.malformed import malformed
@@ -13,8 +14,7 @@ Guard = Callable[[View, str, int], "Nudge | EndTurn | None"]
 ALL: tuple[Guard, ...] = (limits, malformed)
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(Struct, frozen=True):
     """What a guard noticed."""
 
     guard: str

@@ -1,17 +1,15 @@
 """What a guard may say. Knows no guard."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Nudge:
+class Nudge(Struct, frozen=True):
     """A sentence to the model, recorded, once per occasion."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class EndTurn:
+class EndTurn(Struct, frozen=True):
     """The turn ends with `limit`; one sentence and a remedy for the person."""
 
     what: str
