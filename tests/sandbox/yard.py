@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from ml_intern.sandbox.commands import Commands, Ended, Spec
 from ml_intern.sandbox.levels import Level
 from ml_intern.sandbox.limits import Limits
@@ -45,7 +47,7 @@ class Yard:
         return await self.run(f"exec {PYTHON} -I attempt.py 2>&1")
 
     def with_protected(self, *inside: Path) -> "Yard":
-        return replace(self, roots=replace(self.roots, protected=tuple(map(str, inside))))
+        return replace(self, roots=structs.replace(self.roots, protected=tuple(map(str, inside))))
 
 
 def alive(marker: str) -> list[int]:

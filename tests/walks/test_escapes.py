@@ -84,7 +84,10 @@ def writes(walk: Walk, outside: Outside) -> Iterator[Attempt]:
         "the run folder": Path("/run") / PLANTED,
     }
     for name, path in hidden.items():
-        yield Attempt(f"write {name}", f"echo x >> {path}", f"{OUTSIDE}|{READ_ONLY}")
+        # /tmp is a session's own: of a project that lies in the machine's nothing is there, so no wall can be named.
+        unseen = path.parent == Path(sys.prefix) and path.is_relative_to("/tmp")
+        told = "" if unseen else f"{OUTSIDE}|{READ_ONLY}"
+        yield Attempt(f"write {name}", f"echo x >> {path}", told)
     shown = {
         "/etc": Path("/etc"),
         "/usr/bin": Path("/usr/bin"),

@@ -105,8 +105,10 @@ async def test_without_a_model_three_lines_say_how_to_get_one(walk: Walk):
     assert "ml-intern demo" in without
 
 
-async def test_a_server_that_does_not_answer_is_told_at_once_and_asked_again(walk: Walk):
-    running = await walk.start(*GOOD)
+async def test_a_server_that_has_answered_before_is_asked_again(walk: Walk):
+    async with Hearing(story(end="Yes.")) as double:
+        assert (await walk.say(double, "first")).code == 0
+    running = await walk.start(*GOOD, "--resume", "last")
     await running.until_said("asking again", WITHIN_S)
     running.interrupt()
     done = await running.ended()
