@@ -17,6 +17,7 @@ from ml_intern.agent.road import Road
 from ml_intern.app.choices import Played, Players, choose, settings_events
 from ml_intern.app.places import Places, find_places
 from ml_intern.app.settings import Launch
+from ml_intern.app.traces import traces_kept
 from ml_intern.base.clock import SystemClock
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
@@ -86,13 +87,14 @@ async def open_session(
             await store.create(session)
         owner = await take(store, session, door, force=take_over)
         stack.callback(owner.release)
+        folder = session_folder(places.data, session)
         log = await _open_log(owner, launch, session)
+        stack.enter_context(traces_kept(folder / "errors.log", log.secrets))
         choice = choice or await choose(launch, log.view.settings.models.get("main"), played, players)
         for event in settings_events(log.view, launch, choice):
             await log.add(event)
         model = await asyncio.to_thread(choice.make)
         stack.push_async_callback(model.aclose)
-        folder = session_folder(places.data, session)
         commands = Commands(folder, walls.level, bwrap=walls.bwrap)
         stack.push_async_callback(_put_away, commands)
         workshop = await asyncio.to_thread(_workshop, log, launch, places, folder, commands)
