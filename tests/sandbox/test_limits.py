@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -7,11 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ml_intern.sandbox import groups, lock
+from ml_intern.sandbox import groups, launch, lock
 from ml_intern.sandbox.bubblewrap import binaries
 from ml_intern.sandbox.groups import Bases, Group
 from ml_intern.sandbox.levels import Level
@@ -22,10 +25,8 @@ BOMB = "bomb() { bomb | bomb & }; bomb; sleep 30"
 HOG = f"{PYTHON} -c 'x = bytearray(700 * 1024 * 1024); print(\"SURVIVED\")'"
 
 
-def left_groups() -> set[str]:
-    bases = groups.find_bases()
-    folders = {base for base in (bases.memory, bases.processes) if base}
-    return {f"{base}/{name}" for base in folders for name in os.listdir(base) if name.startswith("ml-intern-")}
+def left_groups(yard: Yard) -> list[Group]:
+    return groups.leftovers(groups.find_bases(), groups.name_prefix(str(yard.session)))
 
 
 @pytest.fixture
@@ -69,20 +70,18 @@ async def test_a_command_that_survives_its_hungry_child_says_so(yard: Yard, coun
 
 
 async def test_no_group_is_left_behind(yard: Yard, counted: Bases):
-    before = left_groups()
     commands = yard.commands()
     await asyncio.gather(*(commands.run(yard.spec("sleep 0.1 & true"), lambda _: None) for _ in range(5)))
     stopped = yard.spec("sleep 4721.25")
     run = asyncio.create_task(commands.run(stopped, lambda _: None))
     await asyncio.sleep(0.2)
-    assert left_groups() > before
+    assert left_groups(yard)
     await commands.close()
     await run
-    assert left_groups() <= before
+    assert left_groups(yard) == []
 
 
 async def test_the_groups_of_a_killed_supervisor_are_removed_by_the_next(yard: Yard, counted: Bases):
-    before = left_groups()
     run = asyncio.create_task(yard.run("touch ready; sleep 4722.25"))
     while not (yard.workspace / "ready").exists():
         await asyncio.sleep(0.02)
@@ -94,7 +93,7 @@ async def test_the_groups_of_a_killed_supervisor_are_removed_by_the_next(yard: Y
         await asyncio.sleep(0.02)
     await yard.run("true")
     await yard.commands().close()
-    assert left_groups() <= before
+    assert left_groups(yard) == []
 
 
 async def test_a_command_leaves_no_core_and_has_bounded_files(yard: Yard):
@@ -223,6 +222,34 @@ def test_the_groups_of_the_unified_hierarchy_are_written_by_its_own_names(tmp_pa
     (folder / "pids.events").write_text("max 5\n")
     assert (group.memory_kills(), group.refused_forks()) == (2, 5)
     assert groups.leftovers(bases, "one") == [Group(str(folder), None, groups.UNIFIED)]
+
+
+def test_a_group_that_cannot_be_made_whole_leaves_nothing(counted: Bases):
+    half = replace(counted, processes="/no/such/group")
+    with pytest.raises(FileNotFoundError):
+        groups.make(half, f"test-half-{os.getpid()}", processes=1, memory_bytes=1 << 30)
+    assert groups.leftovers(counted, f"test-half-{os.getpid()}") == []
+
+
+@pytest.mark.parametrize("spare", range(7))
+def test_a_process_that_cannot_be_made_leaves_nothing_open(spare: int):
+    group, before = Group(None, None, groups.UNIFIED), set(os.listdir("/proc/self/fd"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filled: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 20, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filled.append(os.dup(0))
+        for _ in range(spare):
+            os.close(filled.pop())
+        with pytest.raises(OSError, match="Too many open files"):
+            launch.prepare(group, b"", 10, walled=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for number in filled:
+            os.close(number)
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_group_without_controllers_does_nothing():

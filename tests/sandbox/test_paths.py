@@ -8,6 +8,7 @@ import pytest
 from ml_intern.base.errors import BadSettings, PathRefused
 from ml_intern.sandbox import paths
 from ml_intern.sandbox.paths import Root, Roots, command_path, place, protected_again, session_roots
+from ml_intern.sandbox.protected import kept_folders
 
 
 @pytest.fixture
@@ -206,6 +207,79 @@ def test_hooks_behind_a_link_are_protected_at_their_real_place(session, workspac
     assert str(workspace / "hooks") in roots.protected
     with pytest.raises(PathRefused, match="protected"):
         place(roots, "hooks/pre-commit", str(workspace), write=True)
+
+
+def git(*words: str, cwd: Path) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "protocol.file.allow=always"]
+    subprocess.run(["git", *identity, *words], cwd=cwd, check=True, capture_output=True)
+
+
+def test_hooks_and_settings_that_gits_settings_name_are_protected(session, workspace):
+    git("init", "-q", cwd=workspace)
+    for name in (".husky", "team"):
+        (workspace / name).mkdir()
+    (workspace / "team" / "more.ini").write_text("[core]\n\tfsmonitor = x\n")
+    (workspace / ".gitconfig").write_text("[include]\n\tpath = team/more.ini\n")
+    git("config", "core.hooksPath", ".husky", cwd=workspace)
+    git("config", "includeIf.gitdir:**.path", "../.gitconfig", cwd=workspace)
+    protected = {os.path.relpath(path, workspace) for path in session().protected}
+    assert {".husky", ".gitconfig", "team/more.ini"} <= protected
+
+
+def test_the_hooks_of_a_workspace_that_is_a_linked_worktree_are_protected(session, workspace, tmp_path):
+    git("init", "-q", "main", cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "first", cwd=tmp_path / "main")
+    git("worktree", "add", "-q", "--detach", str(workspace), cwd=tmp_path / "main")
+    git("config", "core.hooksPath", ".husky", cwd=tmp_path / "main")
+    (workspace / ".husky").mkdir()
+    assert {str(workspace / ".git"), str(workspace / ".husky")} <= set(session().protected)
+
+
+@pytest.mark.parametrize("value", ["/", ".", "..", "~", "/etc", "", '"', ".git", "x" * 5000])
+def test_settings_that_lead_anywhere_else_protect_nothing_more(value, session, workspace):
+    (workspace / ".git" / "hooks").mkdir(parents=True)
+    (workspace / ".git" / "config").write_text(f"[core]\n\thooksPath = {value}\n[include]\n\tpath = {value}\n")
+    protected = {os.path.relpath(path, workspace) for path in session().protected}
+    assert protected == {".git/hooks", ".git/config"}
+
+
+def test_settings_that_are_a_fifo_or_lead_in_a_circle_are_no_trap(session, workspace):
+    (workspace / "a" / ".git").mkdir(parents=True)
+    os.mkfifo(workspace / "a" / ".git" / "config")
+    (workspace / "b" / ".git").mkdir(parents=True)
+    (workspace / "b" / ".git" / "config").write_text("[include]\n\tpath = config\n")
+    assert str(workspace / "b" / ".git" / "config") in session().protected
+
+
+def test_what_was_found_deep_in_the_workspace_is_protected_too(session, workspace):
+    deep = workspace / "1" / "2" / "3" / "4"
+    git("init", "-q", str(deep), cwd=workspace)
+    (deep / ".vscode").mkdir()
+    (deep / "config").touch()
+    found = [str((deep / name).relative_to(workspace)) for name in (".git", ".vscode", "config")]
+    again = protected_again(session(), found)
+    assert {os.path.relpath(path, deep) for path in again.protected} == {".git/hooks", ".git/config", ".vscode"}
+
+
+def test_the_objects_of_a_submodule_are_not_walked(workspace):
+    module = workspace / ".git" / "modules" / "deep" / "one"
+    for inner in ("objects/00", "modules/two", "worktrees/three"):
+        (module / inner).mkdir(parents=True)
+        (module / inner / "HEAD").touch()
+    (module / "HEAD").touch()
+    names = {os.path.relpath(path, module) for path in kept_folders(str(workspace / ".git"))}
+    assert names == {".", "modules/two", "worktrees/three"}
+
+
+def test_nothing_is_made_outside_through_a_link(session, workspace, tmp_path):
+    other = tmp_path / "other" / "one"
+    (other / "objects").mkdir(parents=True)
+    (other / "HEAD").touch()
+    (workspace / ".git").mkdir()
+    (workspace / ".git" / "modules").symlink_to(tmp_path / "other")
+    session()
+    assert (workspace / ".git" / "hooks").exists()
+    assert not (other / "hooks").exists()
 
 
 def test_our_own_code_in_the_workspace_is_read_only(tmp_path):

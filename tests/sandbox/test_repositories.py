@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_intern.sandbox.paths import Root, Roots
-from ml_intern.sandbox.repositories import look, mend
+from ml_intern.sandbox.repositories import armed, look, mend
 from ml_intern.sandbox.scan import scan
 
 
@@ -104,6 +105,59 @@ def test_linked_hooks_lead_where_they_led(roots, project):
 
     assert "hooks (a link to ../hooks again)" in after(roots, trap)[0]
     assert os.readlink(hooks) == "../hooks"
+
+
+def test_the_git_folder_of_a_submodule_is_mended_too(roots, project, tmp_path):
+    git("init", "-q", str(tmp_path / "lib"), cwd=project)
+    git("commit", "-q", "--allow-empty", "-m", "first", cwd=tmp_path / "lib")
+    git("-c", "protocol.file.allow=always", "submodule", "add", "-q", "../lib", "sub", cwd=project)
+    module, evil, witness = project / ".git" / "modules" / "sub", tmp_path / "evil", tmp_path / "witness"
+
+    def trap() -> None:
+        shutil.copytree(module, evil, dirs_exist_ok=True)
+        (evil / "config").write_text(f"[core]\n\tworktree = ../../../sub\n\tfsmonitor = touch {witness}; true\n")
+        (module / "commondir").write_text(str(evil))
+
+    trap()
+    git("status", cwd=project)
+    assert witness.exists(), "the trap must work, or this test proves nothing"
+    witness.unlink()
+    (module / "commondir").unlink()
+    assert "commondir (removed)" in after(roots, trap)[0]
+    git("status", cwd=project)
+    assert not witness.exists()
+
+
+def test_a_linked_worktree_keeps_its_commondir(roots, project, tmp_path):
+    git("worktree", "add", "-q", str(tmp_path / "linked"), cwd=project)
+    assert after(roots, lambda: None) == []
+    assert (project / ".git" / "worktrees" / "linked" / "commondir").exists()
+
+
+def test_a_git_folder_that_is_a_link_leads_where_it_led(roots, project):
+    (project / ".git").rename(project / "real")
+    (project / ".git").symlink_to("real")
+
+    def trap() -> None:
+        (project / ".git").unlink()
+        git("init", "-q", cwd=project)
+
+    assert "a link to real again" in after(roots, trap)[0]
+    assert os.readlink(project / ".git") == "real"
+    assert after(roots, lambda: None) == []
+
+
+def test_a_new_repository_that_runs_programs_is_named_and_a_plain_one_is_not(roots, project):
+    for name in ("plain", "hooked", "set"):
+        git("init", "-q", str(project / name), cwd=project)
+    hook = project / "hooked" / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\n")
+    git("config", "core.fsmonitor", "evil", cwd=project / "set")
+    git("config", "remote.origin.url", "https://example.org/x", cwd=project / "plain")
+    hooked, settled = armed(roots, scan(roots).protected - {".git"})
+    assert hooked == "hooked/.git (git runs what is named by its hooks/post-checkout)"
+    assert settled == "set/.git (git runs what is named by its fsmonitor)"
 
 
 def test_what_cannot_be_undone_is_told(roots, project):

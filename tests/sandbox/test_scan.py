@@ -26,6 +26,28 @@ def test_a_flat_folder_costs_what_the_limit_allows(roots, tmp_path):
     assert not scan(roots, 1_000).complete
 
 
+def test_many_folders_cost_what_the_limit_allows(roots, tmp_path):
+    for n in range(3_000):
+        (tmp_path / "data" / str(n)).mkdir(parents=True)
+
+    def cost_s(limit: int) -> float:
+        begun = time.process_time()
+        scan(roots, limit)
+        return time.process_time() - begun
+
+    assert min(cost_s(300) for _ in range(3)) < min(cost_s(10_000) for _ in range(3)) / 3
+    assert not scan(roots, 300).complete
+    assert scan(roots, 10_000).complete
+
+
+def test_the_files_of_a_folder_are_seen_before_those_below_it(roots, tmp_path):
+    (tmp_path / "data").mkdir()
+    for n in range(100):
+        (tmp_path / "data" / str(n)).touch()
+    (tmp_path / "train.py").touch()
+    assert "train.py" in scan(roots, 10).files
+
+
 def test_the_same_files_are_seen_each_time(roots, tmp_path):
     for n in range(100):
         (tmp_path / str(n)).touch()

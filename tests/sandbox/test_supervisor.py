@@ -16,6 +16,7 @@ from ml_intern.base.errors import SandboxError
 from ml_intern.sandbox import boot, lock
 from ml_intern.sandbox.commands import Commands, Ended
 from ml_intern.sandbox.levels import Level
+from ml_intern.sandbox.limits import Limits
 from ml_intern.sandbox.outcome import Outcome, load_outcome, save_outcome
 from ml_intern.sandbox.processes import descendants
 from tests.sandbox.yard import QUICK, Yard
@@ -170,6 +171,13 @@ async def test_an_outcome_whose_contents_a_loss_of_power_took_counts_as_lost(yar
     assert not (yard.workspace / "planted").exists()
 
 
+async def supervisor_of(yard: Yard) -> int:
+    await yard.run("true")
+    supervisor = lock.holder(str(yard.session))
+    assert supervisor
+    return supervisor
+
+
 def waiting(yard: Yard) -> list[int]:
     """The children of a supervisor without commands."""
     supervisor = lock.holder(str(yard.session))
@@ -218,6 +226,94 @@ async def test_a_waiting_process_ends_with_its_supervisor_and_on_close(yard: Yar
     pid = await one_waits(yard)
     await yard.commands().close()
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_waiting_process_that_somebody_stopped_does_not_hold_the_close_back(yard: Yard):
+    await yard.run("true")
+    pid = await one_waits(yard)
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(5):
+        await yard.commands().close()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_what_is_told_not_to_have_started_has_not(yard: Yard):
+    files = len(os.listdir(f"/proc/{await supervisor_of(yard)}/fd")) + 1
+    await yard.commands().close()
+    commands = yard.commands(Limits(grace_s=0.5, files=files))
+    runs: list[asyncio.Task[Ended]] = []
+    for n in range(12):
+        spec = yard.spec(f"touch began-{n}; sleep 1", key=f"crowd-{n}")
+        runs.append(asyncio.create_task(commands.run(spec, lambda _: None)))
+        await asyncio.sleep(0.15)
+    refused = 0
+    for n, ended in enumerate(await asyncio.gather(*runs, return_exceptions=True)):
+        began = isinstance(ended, Ended) and ended.reason == "exited"
+        assert (yard.workspace / f"began-{n}").exists() == began, ended
+        refused += not began
+    assert refused
+
+
+_FULL_DISK = """
+import asyncio, sys
+from pathlib import Path
+from ml_intern.base.errors import SandboxError
+from ml_intern.sandbox.levels import Level
+from tests.sandbox.yard import make_yard
+
+def fill(path):
+    with path.open("wb", buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while file.write(bytes(size)):
+                    pass
+            except OSError:
+                pass
+
+async def main():
+    place = Path(sys.argv[1])
+    yard = make_yard(place, Level[sys.argv[2]])
+    commands = yard.commands()
+    spec = yard.spec("touch ready; while [ -e ready ]; do sleep 0.02; done; echo heard; exit 3", key="through")
+    run = asyncio.create_task(commands.run(spec, lambda _: None))
+    while not (yard.workspace / "ready").exists():
+        await asyncio.sleep(0.02)
+    fill(place / "filling")
+    (yard.workspace / "ready").unlink()
+    ended = await run
+    print(ended.reason, ended.exit_code, ended.note)
+    print((await commands.attach("through", lambda _: None)) == ended)
+    try:
+        await commands.run(yard.spec("true", key="refused"), lambda _: None)
+    except SandboxError as refused:
+        print(refused.what)
+    (place / "filling").unlink()
+    print((await commands.run(yard.spec("exit 5", key="refused"), lambda _: None)).exit_code)
+    await commands.close()
+    print((await commands.attach("through", lambda _: None)) == ended)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_full_disk_ends_no_command_and_hides_no_end(yard: Yard, tmp_path: Path):
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("only root can make a small disk, with unshare")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = 'mount -t tmpfs -o size=1m,mode=700 none "$1" && exec "$2" -c "$3" "$1" "$4"'
+    line = ["unshare", "-m", "sh", "-c", script, "sh", str(small), sys.executable, _FULL_DISK, yard.level.name]
+    process = await asyncio.create_subprocess_exec(
+        *line, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert out.decode().splitlines() == [
+        "exited 3 output could not be written: No space left on device",
+        "True",
+        "The command was refused: OSError: [Errno 28] No space left on device.",
+        "5",
+        "True",
+    ], err.decode()
 
 
 async def test_a_waiting_process_keeps_no_connection_open(yard: Yard):

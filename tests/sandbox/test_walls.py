@@ -349,6 +349,25 @@ async def test_a_sessions_own_table_shows_the_system_by_links_and_one_etc_withou
     assert "not found" not in text
 
 
+@pytest.mark.parametrize("named", ["/etc/hostname", "/etc/alternatives/awk", "/etc/skel"])
+async def test_certificates_anywhere_in_etc_keep_no_command_from_starting(walled: Yard, tmp_path: Path, named: str):
+    if not os.path.exists(named):
+        pytest.skip(f"this machine has no {named}")
+    roots = session_roots(walled.workspace, walled.session, tmp_path / "environments", also_read=[named])
+    ended, _ = await replace(walled, roots=roots).run(f"test -r {named} && ls /etc/passwd")
+    assert (ended.reason, ended.exit_code) == ("exited", 0), ended.output_path.read_text()
+
+
+async def test_a_protected_path_whose_name_is_no_text_keeps_no_command_from_starting(walled: Yard):
+    folder = walled.workspace / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / ".envrc").write_text("honest")
+    yard = walled.with_protected(folder / ".envrc")
+    ended, _ = await yard.run("(echo evil > $'\\377/.envrc') 2> /dev/null; exit 0")
+    assert (ended.reason, ended.exit_code) == ("exited", 0), ended.output_path.read_text()
+    assert (folder / ".envrc").read_text() == "honest"
+
+
 async def test_a_repository_that_appeared_is_walled_once_looked_at_again(walled: Yard, tmp_path: Path):
     yard = replace(walled, roots=session_roots(walled.workspace, walled.session, tmp_path / "environments"))
     await yard.run("git init -q new && cd new && git config user.name someone")

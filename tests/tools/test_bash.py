@@ -189,6 +189,35 @@ async def test_a_trap_of_a_command_that_was_stopped_is_undone_too(shell):
     assert not trap.exists()
 
 
+async def test_what_acts_outside_the_walls_is_told_where_a_command_made_it(shell):
+    result = await shell.run(
+        "mkdir -p sub/.vscode; echo evil > .envrc; git init -q . && git config core.fsmonitor evil"
+    )
+    for text in (result.text, result.display.text):
+        assert ".envrc (direnv runs it when a person enters the folder)" in text
+        assert "sub/.vscode (an editor" in text
+        assert ".git (git runs what is named by its fsmonitor)" in text
+    result = await shell.run("echo worse >> .envrc; touch sub/.vscode/tasks.json")
+    assert "acts outside" not in result.text
+    assert (shell.bench.workspace / ".envrc").read_text() == "evil\n"
+    assert not (shell.bench.workspace / "sub" / ".vscode" / "tasks.json").exists()
+
+
+async def test_a_repository_whose_name_is_no_text_is_walled_and_told_of(shell):
+    assert (await shell.run(r"git init -q $'\377'")).outcome == "ok"
+    result = await shell.run(r"cd $'\377'; echo ../evil > .git/commondir; touch .envrc; echo x > .git/hooks/pre-commit")
+    assert "commondir (removed)" in result.text
+    assert ".envrc (direnv" in result.text
+    assert result.text.encode()
+    assert "A wall of the sandbox: only" in result.text
+
+
+async def test_a_workspace_that_is_gone_is_told(shell):
+    shell.bench.workspace.rename(shell.bench.folder.parent / "moved")
+    with pytest.raises(ToolFailed, match="is not there"):
+        await shell.run("true")
+
+
 async def test_stopping_the_turn_ends_the_whole_tree(shell):
     witness = shell.bench.workspace / "witness"
     task = asyncio.create_task(shell.run("(setsid sh -c 'while :; do date >> witness; sleep 0.05; done' &) ; sleep 60"))

@@ -10,15 +10,15 @@ _CHUNK = 1024 * 1024
 
 
 class Capture:
-    """`kept` and `dropped` are bytes; `pipe` is the reading end, closed by `close`."""
+    """`kept` and `dropped` are bytes; `pipe` is the reading end and `file` where it goes; `close` closes both."""
 
-    def __init__(self, pipe: int, path: str, limit: int) -> None:
+    def __init__(self, pipe: int, file: int, limit: int) -> None:
         self.pipe = pipe
         self.kept = 0
         self.dropped = 0
         self.note = ""
         self._limit = limit
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = file
         os.set_blocking(pipe, False)
 
     @property

@@ -96,11 +96,15 @@ async def connect_or_start(folder: Path, *, walled: bool, limits: Limits) -> Lin
 
 
 def _start(folder: Path, level: str, limits: Limits) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = (folder / LOG).open("ab")
+    except OSError as error:
+        raise SandboxError(f"The session folder {folder} cannot be written: {error.strerror}.") from error
     command = boot.command_line("ml_intern.sandbox.supervisor", str(folder), level, json.dumps(asdict(limits)))
     # Nothing of our environment, which may hold keys, except what Python itself may need to start.
     env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
-    with (folder / LOG).open("ab") as log:
+    with log:
         try:
             done = subprocess.run(
                 command,
@@ -116,4 +120,5 @@ def _start(folder: Path, level: str, limits: Limits) -> None:
             raise SandboxError("The session's supervisor did not start in time.", f"See {folder / LOG}.") from error
     if done.returncode:
         last = (folder / LOG).read_text(errors="replace").strip().rpartition("\n")[2]
-        raise SandboxError(f"The session's supervisor did not start: {last}.", f"See {folder / LOG}.")
+        why = last or "it wrote no reason, as where the disk is full or somebody killed it"
+        raise SandboxError(f"The session's supervisor did not start: {why}.", f"See {folder / LOG}.")

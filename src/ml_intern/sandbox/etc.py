@@ -6,7 +6,7 @@ Never the whole of /etc: it also holds password hashes, host keys, private TLS k
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 COPIED = (
     "group",
@@ -31,25 +31,31 @@ def entries(names: tuple[str, ...]) -> Iterator[str]:
     return (path for path in (f"/etc/{name}" for name in names) if os.path.exists(path))
 
 
-def make(folder: str) -> None:
-    """Bring the copies in `folder` up to date, with empty folders for what is bound. Blocks."""
-    for path in ("", *entries(BOUND), "/etc/ssl"):
+def make(folder: str, more: Iterable[str]) -> None:
+    """Bring the copies in `folder` up to date, with empty folders for what is bound. Blocks.
+
+    `more` are further paths of /etc that the person named: files are copied, folders bound.
+    """
+    files = [f"/etc/{name}" for name in COPIED] + [path for path in more if not os.path.isdir(path)]
+    folders = [path for path in more if os.path.isdir(path)]
+    for path in ("/etc", *entries(BOUND), *folders, *(os.path.dirname(path) for path in files if os.path.exists(path))):
         os.makedirs(folder + path.removeprefix("/etc"), exist_ok=True)
-    for name in COPIED:
-        source, target = f"/etc/{name}", f"{folder}/{name}"
+    for source in files:
+        target = folder + source.removeprefix("/etc")
         # What we may not read, a command could not read either.
         with contextlib.suppress(OSError):
-            if _mark(source) != _mark(target):
-                _replace(source, target)
+            if (mark := _mark(source)) != _mark(target):
+                _replace(source, target, mark)
 
 
-def _replace(source: str, target: str) -> None:
-    if not os.path.exists(source):
+def _replace(source: str, target: str, mark: int | None) -> None:
+    if mark is None:
         os.unlink(target)
         return
     fresh = f"{target}.{os.getpid()}"
     shutil.copyfile(source, fresh)
-    os.utime(fresh, ns=(0, os.stat(source).st_mtime_ns))
+    # Taken before the copy: what changed meanwhile is copied again next time.
+    os.utime(fresh, ns=(0, mark))
     os.rename(fresh, target)
 
 

@@ -108,15 +108,19 @@ def make(bases: Bases, name: str, *, processes: int, memory_bytes: int) -> Group
     memory = f"{bases.memory}/{_PREFIX}{name}" if bases.memory else None
     pids = f"{bases.processes}/{_PREFIX}{name}" if bases.processes else None
     group = Group(memory, pids, bases.names)
-    for folder in group.folders():
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-    if pids:
-        _write(f"{pids}/pids.max", str(processes))
-    for file, factor in bases.names.memory_limit if memory else ():
-        # Absent where the kernel does not count swap.
-        with contextlib.suppress(FileNotFoundError):
-            _write(f"{memory}/{file}", str(memory_bytes * factor))
+    try:
+        for folder in group.folders():
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+        if pids:
+            _write(f"{pids}/pids.max", str(processes))
+        for file, factor in bases.names.memory_limit if memory else ():
+            # Absent where the kernel does not count swap.
+            with contextlib.suppress(FileNotFoundError):
+                _write(f"{memory}/{file}", str(memory_bytes * factor))
+    except OSError:
+        group.remove()
+        raise
     return group
 
 

@@ -50,19 +50,24 @@ class Waiting:
 
 def prepare(group: Group, seccomp: bytes, processes: int, *, walled: bool) -> Waiting:
     """A process that waits for its order; it ends with ours. Raises OSError."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    heard, orders = os.pipe2(os.O_CLOEXEC)
-    status = os.memfd_create("status")
-    arguments, program = os.memfd_create("arguments"), _memory("filter", seccomp)
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    opened: list[int] = []
     try:
+        for _ in range(2):
+            opened.extend(os.pipe2(os.O_CLOEXEC))
+        for name, data in (("status", b""), ("arguments", b""), ("filter", seccomp)):
+            opened.append(_memory(name, data))
+        reading, writing, heard, orders, status, arguments, program = opened
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         pid = os.fork()
         if pid == 0:
             _wait(group, processes, [writing, writing, arguments, program, status, heard], walled=walled)
-    finally:
-        for number in (writing, arguments, program, heard):
+    except OSError:
+        for number in opened:
             os.close(number)
+        raise
+    for number in (writing, arguments, program, heard):
+        os.close(number)
     return Waiting(pid, reading, status, orders, group)
 
 
@@ -134,7 +139,7 @@ def _become(launch: Launch) -> NoReturn:
     os.close(_ORDERS)
     if launch.walls:
         bwrap = launch.walls[0]
-        os.write(_ARGUMENTS, b"".join(part.encode() + b"\0" for part in launch.walls[1:]))
+        os.write(_ARGUMENTS, b"".join(os.fsencode(part) + b"\0" for part in launch.walls[1:]))
         os.lseek(_ARGUMENTS, 0, os.SEEK_SET)
         numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
         os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})

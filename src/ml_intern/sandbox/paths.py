@@ -16,7 +16,14 @@ from msgspec.structs import replace
 
 from ml_intern.base.errors import BadSettings, PathRefused
 from ml_intern.sandbox import etc
-from ml_intern.sandbox.protected import below, is_protected, make_hook_folders, protected_below
+from ml_intern.sandbox.protected import (
+    below,
+    is_protected,
+    make_hook_folders,
+    protected_below,
+    repositories_below,
+    wall_of,
+)
 
 Access = Literal["read", "write"]
 
@@ -24,6 +31,8 @@ SHIMS = str(Path(__file__).resolve().parent / "shims")
 """The folder of `uv`, `python` and `python3` that stands first in the PATH of commands."""
 
 _TMP = "/tmp"
+# Each costs a few mounts with every command.
+_MOST_FOUND = 64
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sys/devices/system/cpu")
 _NEVER_A_WORKSPACE = (*_SYSTEM, "/boot", "/dev", "/etc", "/proc", "/run", "/sys")
 
@@ -85,11 +94,15 @@ def session_roots(
     home, tmp, scripts, own_etc = (os.path.join(folder, name) for name in ("home", "tmp", "scripts", "etc"))
     for private in (home, tmp, scripts, os.path.realpath(environments)):
         os.makedirs(private, mode=0o700, exist_ok=True)
-    etc.make(own_etc)
     prefix = str(interpreter or sys.base_prefix)
     read = [*_SYSTEM, *etc.entries(etc.BOUND), prefix, os.path.realpath(prefix), SHIMS, scripts]
-    table = {path: Root(path, os.path.realpath(path), "read") for path in (*read, *also_read) if os.path.exists(path)}
-    table |= {path: Root(path, os.path.realpath(path), "read", copied=True) for path in etc.entries(etc.COPIED)}
+    table = {path: Root(path, os.path.realpath(path), "read") for path in read if os.path.exists(path)}
+    named = [path for path in _named(also_read) if not any(below(path, shown) for shown in table)]
+    own = [path for path in named if below(path, "/etc")]
+    etc.make(own_etc, own)
+    copied = [*etc.entries(etc.COPIED), *(path for path in own if not os.path.isdir(path))]
+    for path in (*named, *copied):
+        table[path] = Root(path, os.path.realpath(path), "read", copied=path in copied)
     store = os.path.realpath(environments)
     table[store] = Root(store, store, "read")
     _drop_covered(table)
@@ -100,15 +113,29 @@ def session_roots(
     ours = [path for path in table if below(path, place_of_work)]
     for path in ours:
         del table[path]
-    make_hook_folders(place_of_work)
-    protected = tuple(protected_below(place_of_work, ours))
+    repositories = repositories_below(place_of_work)
+    make_hook_folders(repositories)
+    protected = tuple(protected_below(place_of_work, repositories, ours))
     return Roots(tuple(table[path] for path in sorted(table, key=_depth)), protected, place_of_work, home, own_etc)
 
 
-def protected_again(roots: Roots) -> Roots:
-    """The table with what must be protected by now: repositories and settings may have appeared. Blocks: it walks."""
-    make_hook_folders(roots.workspace)
-    protected = dict.fromkeys((*roots.protected, *protected_below(roots.workspace)))
+def _named(paths: Iterable[str]) -> list[str]:
+    """What exists of them, and where it really is: a link that another root shows leads there."""
+    found = (os.path.normpath(path) for path in paths if os.path.exists(path))
+    return list(dict.fromkeys(each for path in found for each in (path, os.path.realpath(path))))
+
+
+def protected_again(roots: Roots, found: Iterable[str] = ()) -> Roots:
+    """The table with what must be protected by now: repositories and settings may have appeared. Blocks: it walks.
+
+    `found` are paths, relative to the workspace, that have the name of something protected and may lie deep in it.
+    """
+    named = sorted(found)
+    inner = [path.rpartition("/")[0] for path in named if path.endswith(("/.git", "/.hg"))][:_MOST_FOUND]
+    walled = [os.path.join(roots.workspace, path) for path in named if wall_of(path)][:_MOST_FOUND]
+    repositories = (*repositories_below(roots.workspace), *(os.path.join(roots.workspace, path) for path in inner))
+    make_hook_folders(repositories)
+    protected = dict.fromkeys((*roots.protected, *protected_below(roots.workspace, repositories, walled)))
     return replace(roots, protected=tuple(path for path in protected if os.path.exists(path)))
 
 

@@ -1,7 +1,9 @@
 """What stays read-only inside a writable workspace, and why. Knows no mount call and no tool."""
 
 import contextlib
+import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,6 +59,9 @@ _GIT_SETTINGS = ("hooks", "config", "config.worktree", "commondir", "gitdir")
 _SKIPPED_FOLDERS = frozenset({".git", ".hg", "node_modules", ".venv", "venv", "__pycache__", ".cache"})
 _REPOSITORY_DEPTH = 3
 _REPOSITORY_FOLDERS = 2_000
+_LEADS = re.compile(r'^\s*(?:\[[^\]\n]*\]\s*)?(hookspath|path)\s*=\s*"?([^"#;\n]+)', re.IGNORECASE | re.MULTILINE)
+_MOST_SETTINGS = 20
+_SETTINGS_BYTES = 65_536
 
 
 def is_protected(relative: str) -> str:
@@ -68,13 +73,21 @@ def is_protected(relative: str) -> str:
     return ""
 
 
-def protected_below(workspace: str, more: Iterable[str] = ()) -> Iterator[str]:
+def wall_of(relative: str) -> str:
+    """The reason if commands may not write this very path; empty for what only lies in such a folder."""
+    reasons = {entry.path: entry.reason for entry in PROTECTED if entry.walled}
+    parts = relative.lower().split("/")
+    return next((reason for path, reason in reasons.items() if path.split("/") == parts[-path.count("/") - 1 :]), "")
+
+
+def protected_below(workspace: str, repositories: Iterable[str], more: Iterable[str] = ()) -> Iterator[str]:
     """What exists in the workspace and must stay read-only for commands: absolute paths without links."""
     seen: set[str] = set()
     walled = [entry.path for entry in PROTECTED if entry.walled]
+    folders = dict.fromkeys((workspace, *repositories))
     candidates = [
-        *(os.path.join(folder, path) for folder in _repositories(workspace) for path in walled),
-        *_git_files(workspace),
+        *(os.path.join(folder, path) for folder in folders for path in walled),
+        *(path for folder in folders for path in _git_files(folder)),
         *_own_code(),
         *more,
     ]
@@ -85,36 +98,82 @@ def protected_below(workspace: str, more: Iterable[str] = ()) -> Iterator[str]:
             yield real
 
 
-def _repositories(workspace: str) -> Iterator[str]:
-    """The workspace, and the top folders of repositories in it, as deep and as many as a start may cost."""
-    yield workspace
-    for folder, names in _shallow(workspace):
-        if folder != workspace and ({".git", ".hg"} & set(names)):
-            yield folder
+def repositories_below(workspace: str) -> list[str]:
+    """The top folders of repositories, the workspace among them, as deep and as many as a start may cost."""
+    return [folder for folder, names in _shallow(workspace) if {".git", ".hg"} & names]
 
 
-def make_hook_folders(workspace: str) -> None:
+def make_hook_folders(repositories: Iterable[str]) -> None:
     """A repository made from a template without hooks gets an empty folder: what does not exist cannot be walled."""
-    for folder in _repositories(workspace):
+    for folder in repositories:
         git = os.path.join(folder, ".git")
-        if os.path.isdir(git) and not os.path.islink(git) and not os.path.lexists(os.path.join(git, "hooks")):
+        if not os.path.isdir(git) or os.path.islink(git):
+            continue
+        for place in (git, *(module for module in kept_folders(git) if os.path.isdir(os.path.join(module, "objects")))):
             # Where we may not write, neither may a command.
             with contextlib.suppress(OSError):
-                os.mkdir(os.path.join(git, "hooks"), 0o755)
+                os.mkdir(os.path.join(place, "hooks"), 0o755)
 
 
-def _git_files(workspace: str) -> Iterator[str]:
-    """`.git` files of worktrees and submodules, and what `.git/modules` and `.git/worktrees` keep for them."""
-    for folder, names in _shallow(workspace):
-        if ".git" not in names:
-            continue
-        inner = os.path.join(folder, ".git")
-        if os.path.isfile(inner):
-            yield inner
-        for kept in ("modules", "worktrees"):
-            found = os.walk(os.path.join(inner, kept))
-            folders = [module for module, _, files in found if "HEAD" in files]
-            yield from (os.path.join(module, name) for module in folders for name in _GIT_SETTINGS)
+def kept_folders(git: str) -> Iterator[str]:
+    """The git folders of submodules and linked worktrees, which lie in their repository's. Blocks."""
+    for kept in (os.path.join(git, name) for name in ("modules", "worktrees")):
+        # What a link shows may lie outside, and is nobody's here.
+        found = () if os.path.islink(kept) else os.walk(kept)
+        for folder, names, files in itertools.islice(found, _REPOSITORY_FOLDERS):
+            if "HEAD" in files:
+                yield folder
+                # Its objects are many, and no submodule's.
+                names[:] = [name for name in names if name in {"modules", "worktrees"}]
+
+
+def _git_files(folder: str) -> Iterator[str]:
+    """The `.git` file of a worktree or submodule, what is kept for others, and what the settings lead to."""
+    git = os.path.join(folder, ".git")
+    if os.path.isfile(git):
+        yield git
+    yield from (os.path.join(module, name) for module in kept_folders(git) for name in _GIT_SETTINGS)
+    yield from _led_to(_settings(git), folder)
+
+
+def _settings(git: str) -> str:
+    """The file of settings that git reads for a `.git` folder or file. Source: gitrepository-layout(5)."""
+    if not os.path.isfile(git):
+        return os.path.join(git, "config")
+    place = os.path.join(os.path.dirname(git), _head(git).removeprefix("gitdir:").strip())
+    return os.path.join(place, _head(os.path.join(place, "commondir")).strip(), "config")
+
+
+def _led_to(settings: str, folder: str) -> Iterator[str]:
+    """Folders of hooks and further settings that git's settings name. Source: git-config(1)."""
+    waiting = [settings]
+    for _ in range(_MOST_SETTINGS):
+        if not waiting:
+            return
+        here = waiting.pop()
+        for name, value in _LEADS.findall(_head(here)):
+            # Hooks are named from the top of the working tree, further settings from where they are named.
+            includes = name.lower() == "path"
+            path = os.path.join(os.path.dirname(here) if includes else folder, os.path.expanduser(value.strip()))
+            # With all of the repository read-only nobody could commit any more.
+            holds_git = below(os.path.join(folder, ".git", ""), os.path.realpath(path))
+            if os.path.isfile(path) or not (includes or holds_git):
+                yield path
+            waiting += [path] if includes else []
+
+
+def _head(path: str) -> str:
+    """The beginning of a file that a command may have made: never waits for another to write."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.fsdecode(os.read(number, _SETTINGS_BYTES)).replace("\0", "")
+    except OSError:
+        return ""
+    finally:
+        os.close(number)
 
 
 def _own_code() -> Iterator[str]:
@@ -124,7 +183,7 @@ def _own_code() -> Iterator[str]:
     yield sys.base_prefix
 
 
-def _shallow(workspace: str) -> Iterator[tuple[str, list[str]]]:
+def _shallow(workspace: str) -> Iterator[tuple[str, set[str]]]:
     waiting = [(workspace, 0)]
     for _ in range(_REPOSITORY_FOLDERS):
         if not waiting:
@@ -135,7 +194,7 @@ def _shallow(workspace: str) -> Iterator[tuple[str, list[str]]]:
                 entries = list(found)
         except OSError:
             continue
-        yield folder, [entry.name for entry in entries]
+        yield folder, {entry.name for entry in entries}
         if depth < _REPOSITORY_DEPTH:
             inner = (e.path for e in entries if e.name not in _SKIPPED_FOLDERS and e.is_dir(follow_symlinks=False))
             waiting.extend((path, depth + 1) for path in inner)

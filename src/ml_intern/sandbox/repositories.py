@@ -5,6 +5,7 @@ Git reads hooks and settings from wherever `commondir` or a new link leads, and 
 """
 
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -15,12 +16,20 @@ from msgspec import Struct
 
 from ml_intern.sandbox.opening import beneath
 from ml_intern.sandbox.paths import Roots
+from ml_intern.sandbox.protected import kept_folders
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Git itself writes `commondir` only below .git/worktrees.
 _NEVER_THERE, _TRAPS = "commondir", ("commondir", "config.worktree")
 _SETTINGS = ("hooks", "config")
+# Settings that name a program, or a file of further settings. Source: git-config(1).
+_RUNS = re.compile(
+    rb"^[ \t]*(?:\[[^\]\n]*\][ \t]*)?(\w*(?:fsmonitor|hookspath|command|proxy|askpass|pager|editor|external|textconv"
+    rb"|clean|smudge|process|driver|helper|program|cmd|uploadpack|receivepack|path))[ \t]*=",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SETTINGS_BYTES = 65_536
 _WATCHED = (*_TRAPS, *_SETTINGS, "HEAD", "objects", "refs", "modules", "worktrees")
 _HEAD = re.compile(rb"ref: refs/|[0-9a-f]{40}")
 _HEAD_BYTES = 4096
@@ -35,23 +44,88 @@ class GitFolder(Struct, frozen=True):
     head: bytes
 
 
-def look(roots: Roots, found: Iterable[str]) -> dict[str, GitFolder]:
-    """The git folders among paths relative to the workspace, the first few. Blocks."""
-    paths = sorted(path for path in found if path.rpartition("/")[2] == ".git")[:_MOST]
-    seen = ((path, _seen(roots, path)) for path in paths)
-    return {path: state for path, state in seen if state is not None}
+GitState = GitFolder | str
+"""A folder, or where a link leads that stands in its place."""
 
 
-def mend(roots: Roots, before: Mapping[str, GitFolder]) -> list[str]:
+def look(roots: Roots, found: Iterable[str]) -> dict[str, GitState]:
+    """The git folders among paths relative to the workspace, the first few, and their submodules'. Blocks."""
+    paths = _git_of(found)
+    outside = _outside(roots)
+    modules = (kept_folders(os.path.join(outside, path)) for path in paths)
+    kept = (os.path.relpath(module, outside) for each in modules for module in itertools.islice(each, _MOST))
+    seen: dict[str, GitState] = {path: state for path in paths if (state := _seen(roots, path) or _link(roots, path))}
+    # A linked worktree has no objects of its own, and a `commondir` by right.
+    inner = {path: state for path in kept if (state := _seen(roots, path)) and "objects" in state.names}
+    return seen | inner
+
+
+def mend(roots: Roots, before: Mapping[str, GitState]) -> list[str]:
     """Undo what can be undone; a sentence for each folder that a command made dangerous. Blocks."""
     told: list[str] = []
     for path, state in before.items():
-        if changes := _mended(roots, path, state):
+        changes = _relinked(roots, path, state) if isinstance(state, str) else _mended(roots, path, state)
+        if changes:
             told.append(
                 f"The command changed {path} so that git, when the person runs it, would use what the command chose: "
                 f"{', '.join(changes)}. Leave git's own files alone, and tell the person."
             )
     return told
+
+
+def armed(roots: Roots, fresh: Iterable[str]) -> list[str]:
+    """Those of the git folders, new in the workspace, that name programs: each with what names them. Blocks."""
+    named = ((path, _programs(roots, path)) for path in _git_of(fresh))
+    return [f"{path} (git runs what is named by its {', '.join(programs)})" for path, programs in named if programs]
+
+
+def _git_of(found: Iterable[str]) -> list[str]:
+    return sorted(path for path in found if path.rpartition("/")[2] == ".git")[:_MOST]
+
+
+def _programs(roots: Roots, path: str) -> list[str]:
+    found: list[str] = []
+    # A `.git` file has neither; where it leads is new as well, or was walled.
+    with contextlib.suppress(OSError):
+        folder = _open(roots, f"{path}/hooks")
+        try:
+            found += [f"hooks/{name}" for name in sorted(os.listdir(folder)) if not name.endswith(".sample")]
+        finally:
+            os.close(folder)
+    with contextlib.suppress(OSError):
+        file = _open(roots, f"{path}/config", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            keys = _RUNS.findall(os.read(file, _SETTINGS_BYTES))
+        finally:
+            os.close(file)
+        found += sorted({key.decode() for key in keys})
+    return found
+
+
+def _link(roots: Roots, path: str) -> str:
+    try:
+        folder = _open(roots, os.path.dirname(path) or ".")
+        try:
+            return os.readlink(".git", dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        return ""
+
+
+def _relinked(roots: Roots, path: str, target: str) -> list[str]:
+    if _link(roots, path) == target:
+        return []
+    try:
+        folder = _open(roots, os.path.dirname(path) or ".")
+        try:
+            _put_aside(folder, ".git")
+            os.symlink(target, ".git", dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        return [f"it is no link to {target} any more, which could not be undone ({error.strerror})"]
+    return [f"it is a link to {target} again"]
 
 
 def _mended(roots: Roots, path: str, before: GitFolder) -> list[str]:
@@ -129,10 +203,13 @@ def _head(folder: int) -> bytes:
     return text if _HEAD.match(text) else b""
 
 
-def _open(roots: Roots, path: str) -> int:
-    root = next(root.outside for root in roots.roots if root.inside == roots.workspace)
-    above = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _outside(roots: Roots) -> str:
+    return next(root.outside for root in roots.roots if root.inside == roots.workspace)
+
+
+def _open(roots: Roots, path: str, flags: int = _FOLDER) -> int:
+    above = os.open(_outside(roots), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return beneath(above, path, _FOLDER)
+        return beneath(above, path, flags)
     finally:
         os.close(above)

@@ -86,12 +86,15 @@ class _Look:
         self.files: dict[str, Mark] = {}
         self.protected: list[str] = []
         self._limit = limit
+        # Folders cost a few files each; listing many names, as much again.
+        self._folders = limit
+        self._names_left = limit * _NAMES_PER_FILE
 
     def into(self, folder: int, prefix: str) -> bool:
         """Whether everything below was seen. Closes `folder`."""
         try:
             names, complete = self._names(folder)
-            for name, is_folder in names:
+            for is_folder, name in names:
                 if name.lower() in WALLED_NAMES:
                     self.protected.append(prefix + name)
                 if is_folder:
@@ -104,11 +107,13 @@ class _Look:
             os.close(folder)
         return complete
 
-    def _names(self, folder: int) -> tuple[list[tuple[str, bool]], bool]:
-        """Names and whether they are folders, as the folder itself tells: asking for each file costs 20 times that."""
-        most = self._limit * _NAMES_PER_FILE
+    def _names(self, folder: int) -> tuple[list[tuple[bool, str]], bool]:
+        """Whether each is a folder, and its name, as the folder tells: asking for each file costs 20 times that."""
+        most = self._names_left
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in itertools.islice(entries, most)]
+            found = [(entry.is_dir(follow_symlinks=False), entry.name) for entry in itertools.islice(entries, most)]
+        self._names_left -= len(found)
+        # A folder's own files first: what lies deep, as data do, may be more than the limit.
         return sorted(found), len(found) < most
 
     def _mark(self, folder: int, name: str, prefix: str) -> None:
@@ -120,8 +125,9 @@ class _Look:
     def _deeper(self, folder: int, name: str, prefix: str) -> bool:
         if name in _SKIPPED:
             return True
-        if prefix.count("/") >= _DEPTH:
+        if prefix.count("/") >= _DEPTH or self._folders <= 0:
             return False
+        self._folders -= 1
         try:
             inner = os.open(name, _FOLDER, dir_fd=folder)
         except OSError:

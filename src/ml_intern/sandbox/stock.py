@@ -5,6 +5,7 @@ Knows no client and no command. Imports only the standard library.
 
 import contextlib
 import os
+import signal
 import sys
 import time
 
@@ -91,5 +92,7 @@ class Stock:
     def _put_away(self, waiting: Waiting) -> None:
         for number in (waiting.pipe, waiting.status):
             os.close(number)
+        # It would end by itself, unless somebody stopped it.
+        os.kill(waiting.pid, signal.SIGKILL)
         os.waitpid(waiting.pid, 0)
         self._leaving.append(waiting.group)

@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from dataclasses import asdict
 
@@ -47,6 +46,8 @@ class Supervisor:
         self._selector = selector
         self._clients = clients
         self._commands: dict[str, Command] = {}
+        # Whose end could not be written, as on a full disk.
+        self._unsaved: dict[str, Outcome] = {}
         self._closing = False
         self._idle_since = self._counted_at = time.monotonic()
 
@@ -70,6 +71,9 @@ class Supervisor:
                     case _:
                         os.read(chosen.fd, 4096)
             self._look_after()
+        for key, result in self._unsaved.items():
+            with contextlib.suppress(OSError):
+                outcome.save_outcome(f"{self._means.folder}/{key}", result)
         self._clients.close()
         self._means.stock.close()
 
@@ -119,16 +123,17 @@ class Supervisor:
         result = command.outcome(self._means.limits, self._means.stock.memory_bytes)
         command.close()
         del self._commands[command.launch.key]
-        self._tell_end(command.launch.key, result)
+        self._save(command.launch.key, result)
+        self._clients.tell_end(command.launch.key, asdict(result))
         self._means.stock.leave(command.group)
 
-    def _tell_end(self, key: str, result: Outcome) -> None:
+    def _save(self, key: str, result: Outcome) -> None:
         try:
             outcome.save_outcome(f"{self._means.folder}/{key}", result)
         except OSError as error:
-            # Who follows still hears how it ended; who comes later finds it lost.
+            # Who asks hears it from us; it is tried again when we end.
+            self._unsaved[key] = result
             _say(f"{key}: {outcome.RESULT} could not be written: {error}")
-        self._clients.tell_end(key, asdict(result))
 
     def _hear(self, client: Client) -> None:
         requests = client.requests()
@@ -168,22 +173,29 @@ class Supervisor:
             os.mkdir(folder, 0o700)
         except FileExistsError:
             return self._follow(client, wanted.key)
-        outcome.save_json(f"{folder}/{outcome.SPEC}", asdict(wanted))
-        os.close(os.open(f"{folder}/{outcome.OUTPUT}", os.O_CREAT | os.O_WRONLY, 0o600))
-        _flush_folder(folder)
+        try:
+            outcome.save_json(f"{folder}/{outcome.SPEC}", asdict(wanted))
+            output = os.open(f"{folder}/{outcome.OUTPUT}", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            _flush_folder(folder)
+        except OSError:
+            # Refused, not begun: the same key may be tried again.
+            _forget(folder)
+            raise
         client.key = wanted.key
         try:
-            self._spawn(wanted, folder)
+            self._spawn(wanted, folder, output)
         except OSError as error:
+            os.close(output)
             client.key = ""
             failed = Outcome("failed_to_start", note=str(error))
-            outcome.save_outcome(folder, failed)
+            self._save(wanted.key, failed)
             return {"event": "ended", "result": asdict(failed)}
         return {"event": "started"}
 
-    def _spawn(self, wanted: Launch, folder: str) -> None:
+    def _spawn(self, wanted: Launch, folder: str, output: int) -> None:
+        # From here on it runs: nothing may fail before it is one of ours.
         process = self._means.stock.take(folder)
-        capture = Capture(process.pipe, f"{folder}/{outcome.OUTPUT}", self._means.limits.output_bytes)
+        capture = Capture(process.pipe, output, self._means.limits.output_bytes)
         self._commands[wanted.key] = Command(wanted, process, capture)
         self._selector.register(capture.pipe, selectors.EVENT_READ, self._commands[wanted.key])
 
@@ -191,7 +203,7 @@ class Supervisor:
         if key in self._commands:
             client.key = key
             return {"event": "following"}
-        found = outcome.load_outcome(f"{self._means.folder}/{key}") if key else None
+        found = self._unsaved.get(key) or (outcome.load_outcome(f"{self._means.folder}/{key}") if key else None)
         return {"event": "ended", "result": asdict(found)} if found else {"event": "unknown"}
 
 
@@ -200,13 +212,18 @@ def _mark_lost(folder: str) -> None:
     for key in os.listdir(folder):
         place = f"{folder}/{key}"
         if not os.path.exists(f"{place}/{outcome.SPEC}"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{place}/{outcome.SPEC}.new")
-            os.rmdir(place)
+            _forget(place)
         elif _is_open(place):
             size = os.path.getsize(f"{place}/{outcome.OUTPUT}") if os.path.exists(f"{place}/{outcome.OUTPUT}") else 0
             note = "the process that owned it was gone; how it ended is not known"
             outcome.save_outcome(place, Outcome("lost", output_bytes=size, note=note))
+
+
+def _forget(place: str) -> None:
+    for name in (f"{outcome.SPEC}.new", outcome.SPEC, outcome.OUTPUT):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{place}/{name}")
+    os.rmdir(place)
 
 
 def _is_open(place: str) -> bool:
@@ -230,7 +247,9 @@ def _flush_folder(path: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), os.getpid(), text, file=sys.stderr, flush=True)
+    # The log lies on the same disk: where that is full, commands still matter more than what is said of them.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {text}\n".encode())
 
 
 def _listen(selector: selectors.BaseSelector) -> Clients:

@@ -153,7 +153,7 @@ class Bash:
         """The workspace; what has appeared in it since the last command and must be walled is walled from now on."""
         before = look(self._roots)
         if before.walled != self._walled:
-            self._roots = protected_again(self._roots)
+            self._roots = protected_again(self._roots, before.seen.protected if before.seen else ())
             self._walled = before.walled
         return before
 
@@ -203,8 +203,10 @@ class Bash:
         notes = changed_since(self._roots, ended.output_path.parent) if ended.reason == "lost" else []
         shown = output if len(output) <= SHOWN_CHARS else shortened(output, "")
         notes += [f"A wall of the sandbox: {wall}" for wall in walls_in(shown, self._roots)]
-        facts = changes(self._roots, before, ended.output_path.parent, known)
-        return _Left(output, facts, notes, traps)
+        after = changes(self._roots, before, ended.output_path.parent, known)
+        # A name that is no UTF-8 could not stand in the record.
+        told = [text.encode(errors="replace").decode() for text in (*traps, *after.told)]
+        return _Left(output, after.facts, notes, told)
 
 
 def _live(send: Callable[[str], None]) -> Callable[[bytes], None]:

@@ -10,7 +10,8 @@ from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
 from ml_intern.sandbox import files, outcome, repositories
 from ml_intern.sandbox.paths import Roots, place
-from ml_intern.sandbox.repositories import GitFolder
+from ml_intern.sandbox.protected import wall_of
+from ml_intern.sandbox.repositories import GitState
 from ml_intern.sandbox.scan import Change, Scan, diff, scan
 
 _HASHED_BYTES = 1 << 20
@@ -27,19 +28,26 @@ class Before(Struct, frozen=True):
     """
 
     seen: Scan | None
-    git: Mapping[str, GitFolder]
+    git: Mapping[str, GitState]
     walled: object
+
+
+class After(Struct, frozen=True):
+    """What a command changed, and a sentence on what it made that acts outside the walls."""
+
+    facts: tuple[FileChange, ...]
+    told: list[str]
 
 
 def look(roots: Roots, *, begun: bool = False) -> Before:
     """The workspace as it is now; `begun` where the command is under way or over. Blocks."""
     seen = scan(roots, _LOOKED_AT)
     git = repositories.look(roots, seen.protected)
-    walled = seen.protected, {path: folder.names for path, folder in git.items()}
+    walled = seen.protected, {path: state if isinstance(state, str) else state.names for path, state in git.items()}
     return Before(None if begun else seen, git, walled)
 
 
-def changes(roots: Roots, before: Before, folder: Path, known: Files) -> tuple[FileChange, ...]:
+def changes(roots: Roots, before: Before, folder: Path, known: Files) -> After:
     """Every change to a file that was read or written before, and of other files the first few hundred. Blocks.
 
     Small files are hashed, so that later changes can be told from this one; "?" stands for the others. `folder` is the
@@ -50,7 +58,18 @@ def changes(roots: Roots, before: Before, folder: Path, known: Files) -> tuple[F
     found = tuple(change for change in found if _is_text(change.path))
     expected = [change for change in found if f"{roots.workspace}/{change.path}" in known.known]
     others = [change for change in found if f"{roots.workspace}/{change.path}" not in known.known]
-    return tuple(_facts(roots, [*expected, *others[:_MOST_UNKNOWN]], known))
+    facts = tuple(_facts(roots, [*expected, *others[:_MOST_UNKNOWN]], known))
+    return After(facts, _appeared(roots, after.protected - before.seen.protected) if before.seen else [])
+
+
+def _appeared(roots: Roots, fresh: frozenset[str]) -> list[str]:
+    """What does not exist cannot be walled: that a command made it is told."""
+    walled = [f"{path} ({reason})" for path in sorted(fresh) if (reason := wall_of(path))]
+    if not (named := [*walled, *repositories.armed(roots, fresh)]):
+        return []
+    more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+    listed = ", ".join(named[:_MOST_NAMED])
+    return [f"The command made what acts outside the sandbox: {listed}{more}. Tell the person, who should look first."]
 
 
 def changed_since(roots: Roots, folder: Path) -> list[str]:
