@@ -11,7 +11,7 @@ from ml_intern.agent.ask import Asker
 from ml_intern.agent.context import Head
 from ml_intern.agent.loop import Worker
 from ml_intern.agent.road import Road
-from ml_intern.base.clock import TestClock
+from ml_intern.base.clock import Clock, TestClock
 from ml_intern.base.errors import ModelError
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Delta, Finished, Request, TextDelta, ToolSpec
@@ -183,7 +183,7 @@ async def set_stage(
     limits: LimitsSet = LimitsSet(50, None),
     journal: MemoryJournal | None = None,
     secrets: dict[str, str] | None = None,
-    clock: TestClock | None = None,
+    clock: Clock | None = None,
 ) -> Stage:
     fresh = journal is None
     journal = journal or MemoryJournal()

@@ -9,10 +9,12 @@ from ml_intern.agent.road import Road
 from ml_intern.base.clock import Clock
 from ml_intern.policy.guards import ask_guards
 from ml_intern.policy.guards.verdicts import EndTurn, Nudge
-from ml_intern.record.events import Nudged, TurnEnded
+from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, TurnEnded
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
 from ml_intern.record.view import View
+
+LOST = "The process ended while the model was answering."
 
 
 class Worker(Struct, frozen=True):
@@ -41,11 +43,32 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
             case Wait(on="instant", due=due):
                 await worker.clock.sleep(max(0, due - worker.clock.now_ms()) / 1000)
             case Rest(ending=ending) if ending is not None:
+                await close_attempt(log, lane, LOST)
                 await log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
             case Wait() | Rest() as pause:
                 return pause
             case _ as never:
                 assert_never(never)
+
+
+async def close_attempt(log: Log, lane: str, what: str) -> None:
+    """Close an attempt that nobody waits for any more: it may have been billed, so its worst case is booked.
+
+    Raises:
+        SessionError: the record can no longer be written.
+    """
+    if log.view.lane(lane).turn.attempt is not None:
+        await log.add(lambda view: _closed(view, lane, what), lane)
+
+
+def _closed(view: View, lane: str, what: str) -> ModelFailed | ModelStopped | Refusal:
+    turn = view.lane(lane).turn
+    lost = turn.attempt
+    if lost is None:
+        return Refusal("the attempt was closed meanwhile")
+    if turn.stopping is not None:
+        return ModelStopped(lost.attempt, "", lost.reserved, bound=True)
+    return ModelFailed(lost.attempt, "lost", what, "", transient=True, cost=lost.reserved, bound=True)
 
 
 def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Refusal:
@@ -59,6 +82,7 @@ def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Refusal:
 
 async def _ask(worker: Worker, lane: str) -> None:
     """Ask the model, unless a guard has something to say first."""
+    await close_attempt(worker.log, lane, LOST)
     noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
     match noticed.verdict if noticed is not None else None:
         case EndTurn(what=what, remedy=remedy):

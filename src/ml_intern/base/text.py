@@ -4,7 +4,15 @@ import re
 from typing import NamedTuple
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_EMOJI = r"\xa9\xae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_UNSEEN = (
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\U000e0000-\U000e007f]"
+    # Inside an emoji these two join what is seen; anywhere else they hide.
+    rf"|(?<![{_EMOJI}\ufe0f])\u200d|\u200d(?![{_EMOJI}])|(?<![{_EMOJI}])\ufe0f(?!\u20e3)"
+)
+_IN_TEXT = re.compile(_UNSEEN)
+_IN_LINE = re.compile(rf"[\t\n]|{_UNSEEN}")
 
 
 class Clipped(NamedTuple):
@@ -39,8 +47,20 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with control, zero-width and bidirectional characters spelled out (`\\x1b`, `\\u202e`): for approvals."""
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    """`text` with control, zero-width and bidirectional characters spelled out (`\\x1b`, `\\u202e`): for approvals.
+
+    Line ends and tabs stay; where a text must not begin a line of its own, take `visible_line`.
+    """
+    return _IN_TEXT.sub(_spelled, text)
+
+
+def visible_line(text: str) -> str:
+    """What `visible` makes of `text`, with line ends and tabs spelled out as well: it cannot forge a line."""
+    return _IN_LINE.sub(_spelled, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return found.group().encode("unicode_escape").decode()
 
 
 def one_line(text: str, width: int) -> str:

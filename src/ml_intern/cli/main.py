@@ -172,8 +172,12 @@ def _uncollected() -> Generator[None]:
 
 def main() -> None:
     """Entry point of the console script."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Started without it: it leads nowhere, and no file that is opened later gets its number.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # None where the process was started without it
+        if isinstance(stream, TextIOWrapper):
             # What a terminal cannot show is spelled out, what is no text is shown as such: neither ends a run.
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
     try:
@@ -183,8 +187,12 @@ def main() -> None:
 
 
 def _flush() -> None:
-    """A reader of stdout that left early (`| head`) is no error, and nothing may be said of it at the very end."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """A reader that left early (`| head`) is no error, and nothing may be said of it at the very end."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"ml-intern: stdout takes nothing ({error.strerror}).\n")
+                sys.exit(1)

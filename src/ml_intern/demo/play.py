@@ -3,7 +3,6 @@
 Knows no tool and no figure.
 """
 
-import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +20,7 @@ from ml_intern.demo.story import MOST_SEED, PROMPT
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally
 from ml_intern.headless.run import Run, run_to_exit
+from ml_intern.headless.streams import encoded, tell, write
 from ml_intern.model.scripted import Scripted
 
 _NAME = "demo"
@@ -43,11 +43,11 @@ PLAYERS = {f"scripted/{_NAME}": played}
 
 def demo(workspace: str, seed: int) -> Exit:
     """Play the demo in a new folder below `workspace`; progress goes to stderr, what came of it to stdout."""
-    sys.stderr.write(f"{NOTICE}\n")
+    tell(f"{NOTICE}\n")
     try:
         folder = _make_folder(Path(workspace).resolve(), seed)
     except BadSettings as error:
-        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        tell(f"ml-intern: {error.what}\n{error.remedy}\n")
         return Exit.BAD_SETTINGS
     run, begun = _Performance(folder), time.monotonic()
     code = run_to_exit(Run(PROMPT.format(seed=seed)), run.open)
@@ -98,7 +98,7 @@ def _show(run: _Performance, seconds: float) -> Exit:
     try:
         rows = figures(run.folder)
     except MlInternError as error:
-        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        tell(f"ml-intern: {error.what}\n{error.remedy}\n")
         return Exit.FAILED
     tokens = f"{tally.prompt_tokens:,}+{tally.output_tokens:,} tokens, counted on the script's own words"
     lines = [
@@ -108,6 +108,5 @@ def _show(run: _Performance, seconds: float) -> Exit:
         f"Cost     {show(Micro(tally.cost))} ({tokens})",
         f"Session  {run.session}; look at it with: ml-intern show {run.session}",
     ]
-    sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
+    write(encoded("\n" + "".join(f"{line}\n" for line in lines)))
     return Exit.DONE

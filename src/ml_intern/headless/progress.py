@@ -2,11 +2,11 @@
 knows no tool.
 """
 
-import sys
 from typing import TextIO, assert_never
 
 from ml_intern.base.money import Micro, show
-from ml_intern.base.text import one_line, visible
+from ml_intern.base.text import one_line, visible_line
+from ml_intern.headless.streams import tell
 from ml_intern.record.display import (
     DiffDisplay,
     Display,
@@ -35,17 +35,19 @@ _BOXES = {"pending": "[ ]", "in_progress": "[>]", "completed": "[x]"}
 
 
 class Progress:
-    """A reader of the record that writes lines to a stream (stderr)."""
+    """A reader of the record that writes lines to `stream`; None: to what is stderr when they are written."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._step = 0
 
     def read(self, entry: Entry) -> None:
         """Write what `entry` says to a person, if anything."""
-        lines = self._lines(entry.event)
-        if lines:
-            self._stream.write("".join(f"{visible(line)}\n" for line in lines))
+        text = "".join(f"{visible_line(line)}\n" for line in self._lines(entry.event))
+        if text and self._stream is None:
+            tell(text)
+        elif text and self._stream is not None:
+            self._stream.write(text)
             self._stream.flush()
 
     def _lines(self, event: Event) -> list[str]:

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from msgspec.structs import asdict
 
 from ml_intern.base.money import Micro, show
-from ml_intern.base.text import visible
+from ml_intern.base.text import visible_line
 from ml_intern.headless.exits import Exit
 from ml_intern.record.effects import Effect
-from ml_intern.record.events import Entry, ModelFailed, ModelReplied, ModelStopped
+from ml_intern.record.events import Entry, ModelFailed, ModelReplied, ModelStopped, ToolFinished
 from ml_intern.record.view import MAIN, View
 
 
 @dataclass(slots=True)
 class Tally:
-    """A reader of the record that counts one run's replies, tokens and money (micro-dollars)."""
+    """A reader of the record that counts one run's replies, tokens and money (micro-dollars).
+
+    `text` is the answer that the run came to, set at its end.
+    """
 
     text: str = ""
     steps: int = 0
@@ -27,19 +30,34 @@ class Tally:
     def read(self, entry: Entry) -> None:
         """Count what `entry` adds."""
         match entry.event:
-            case ModelReplied(reply=reply, usage=usage, cost=cost):
+            case ModelReplied(usage=usage, cost=cost):
                 self.steps += 1
                 self.cost += cost
-                # What it says before its calls is progress, not the answer.
-                self.text = self.text if entry.lane != MAIN else "" if reply.calls else reply.text
                 if usage is not None:
                     self.prompt_tokens += usage.prompt
                     self.output_tokens += usage.output
                     self.cached_tokens += usage.cached
-            case ModelFailed(cost=cost) | ModelStopped(cost=cost):
+            case ModelFailed(cost=cost) | ModelStopped(cost=cost) | ToolFinished(cost=cost):
                 self.cost += cost
             case _:
                 pass
+
+
+_WITH_AN_ANSWER = frozenset({"done", "denied", "failed"})
+"""A turn that failed has one where the reply was cut at its limit; a failed attempt leaves none."""
+
+
+def answer(view: View) -> str:
+    """The last turn's answer; "" where it has none: it was stopped, a call waits, something new was said.
+
+    What the model says before its calls is progress, not the answer.
+    """
+    lane = view.lane(MAIN)
+    turn, lines = lane.turn, lane.transcript.lines
+    if turn.open or turn.ended is None or turn.replied is None or turn.ended.reason not in _WITH_AN_ANSWER:
+        return ""
+    reply = turn.replied.reply
+    return "" if reply.calls or not len(lines) or lines[-1].message != reply else reply.text
 
 
 def held_lines(view: View) -> list[str]:
@@ -51,12 +69,12 @@ def held_lines(view: View) -> list[str]:
                 continue
             held = each.held
             lines += [
-                f"held call {key}: {visible(each.call.tool)} {visible(each.call.arguments)}",
-                f"  because it {visible(held.reason)}",
-                *(f"  would: {visible(_effect_line(effect))}" for effect in held.effects),
+                f"held call {key}: {each.call.tool} {each.call.arguments}",
+                f"  because it {held.reason}",
+                *(f"  would: {_effect_line(effect)}" for effect in held.effects),
                 f"  at most {show(Micro(held.quote))} of {held.payer or 'nobody'}",
             ]
-    return lines
+    return [visible_line(line) for line in lines]
 
 
 def _effect_line(effect: Effect) -> str:

@@ -5,10 +5,9 @@ no provider.
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Literal
 
 from msgspec import Struct, field
@@ -16,13 +15,14 @@ from msgspec import Struct, field
 from ml_intern.app.wire import Opened
 from ml_intern.base.errors import BadSettings, MlInternError, SandboxError, SessionBusy, SessionNotFound
 from ml_intern.base.ids import new_id
+from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit, exit_of
 from ml_intern.headless.progress import Progress
-from ml_intern.headless.report import Tally, as_json, closing_line, held_lines
+from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines
+from ml_intern.headless.streams import encoded, tell, write
 from ml_intern.record.codec import encode
 from ml_intern.record.commands import Answer, Say, Stop
 from ml_intern.record.events import Entry
-from ml_intern.record.messages import Reply
 from ml_intern.record.next import Wait
 from ml_intern.record.view import MAIN, View
 from ml_intern.session.session import Session
@@ -54,7 +54,7 @@ def run_to_exit(run: Run, opener: Opener) -> Exit:
     """Do the run; every failure is one sentence and its remedy on stderr, and an exit code."""
     try:
         return asyncio.run(_run(run, opener))
-    except (BadSettings, SessionNotFound, SessionBusy, SandboxError) as error:
+    except (BadSettings, SessionNotFound, SessionBusy) as error:
         return _tell(error, Exit.BAD_SETTINGS)
     except MlInternError as error:
         return _tell(error, Exit.FAILED)
@@ -63,17 +63,19 @@ def run_to_exit(run: Run, opener: Opener) -> Exit:
 
 
 def _tell(error: MlInternError, code: Exit) -> Exit:
-    sys.stderr.write(f"ml-intern: {error.what}\n" + (f"{error.remedy}\n" if error.remedy else ""))
+    # A remedy may have several lines; what happened is one.
+    tell(f"ml-intern: {visible_line(error.what)}\n" + (f"{visible(error.remedy)}\n" if error.remedy else ""))
     return code
 
 
 async def _run(run: Run, opener: Opener) -> Exit:
     begun = time.monotonic()
-    async with opener() as opened:
+    async with AsyncExitStack() as stack:
+        opened = await _open(stack, opener)
         session, tally = opened.session, Tally()
         session.log.read_with(tally.read)
         if not run.quiet:
-            sys.stderr.write(f"{opened.summary}\n")
+            tell(f"{visible_line(opened.summary)}\n")
             session.log.read_with(Progress().read)
         if run.output == "stream-json":
             session.log.read_with(_write_line)
@@ -82,22 +84,22 @@ async def _run(run: Run, opener: Opener) -> Exit:
         with _Interrupts(session):
             pause = await session.run()
         code = _exit_code(session.log.view, pause)
+        tally.text = answer(session.log.view)
         seconds = time.monotonic() - begun
     _report(run, session.log.view, tally, code, seconds)
     return code
 
 
-def _write_line(entry: Entry) -> None:
-    _write(encode(entry) + b"\n")
-
-
-def _write(data: bytes) -> None:
-    """To stdout at once. A reader that has left takes nothing of the run with it: the record has it all."""
+async def _open(stack: AsyncExitStack, opener: Opener) -> Opened:
+    """Walls that this machine cannot give are a setting to change; once the session is open they are a failure."""
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return await stack.enter_async_context(opener())
+    except SandboxError as error:
+        raise BadSettings(error.what, error.remedy) from error
+
+
+def _write_line(entry: Entry) -> None:
+    write(encode(entry) + b"\n")
 
 
 async def _answer_held(session: Session, answers: Answers) -> None:
@@ -137,11 +139,9 @@ def _exit_code(view: View, pause: object) -> Exit:
 
 def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> None:
     if run.output == "text":
-        text = tally.text if tally.steps else _last_text(view)
-        text = text if not text or text.endswith("\n") else f"{text}\n"
-        _write(text.encode(sys.stdout.encoding, "backslashreplace"))
+        write(encoded(tally.text if not tally.text or tally.text.endswith("\n") else f"{tally.text}\n"))
     else:
-        _write(f"{as_json(view, tally, code, seconds)}\n".encode())
+        write(f"{as_json(view, tally, code, seconds)}\n".encode())
     if run.quiet and code is Exit.DONE:
         return
     ended = view.lane(MAIN).turn.ended
@@ -150,18 +150,10 @@ def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> N
     if code is Exit.HELD:
         lines += [*held_lines(view), f"Answer with: ml-intern resume {session} --approve CALL (or --deny CALL)"]
     elif run.quiet and ended is not None:
-        lines.insert(0, f"{ended.reason}: {ended.what} {ended.remedy}".rstrip())
+        lines.insert(0, visible_line(f"{ended.reason}: {ended.what} {ended.remedy}".rstrip()))
     if code not in {Exit.DONE, Exit.HELD}:
         lines.append(f"Go on with: ml-intern resume {session}")
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-
-
-def _last_text(view: View) -> str:
-    """The last answer of a session that had nothing left to do."""
-    for line in reversed(list(view.lane(MAIN).transcript.lines)):
-        if isinstance(line.message, Reply):
-            return "" if line.message.calls else line.message.text
-    return ""
+    tell("".join(f"{line}\n" for line in lines))
 
 
 class _Interrupts:
@@ -182,5 +174,5 @@ class _Interrupts:
     def _on_interrupt(self) -> None:
         if self._stop is not None:
             os._exit(Exit.INTERRUPTED)
-        sys.stderr.write("Stopping; Ctrl+C again leaves at once.\n")
+        tell("Stopping; Ctrl+C again leaves at once.\n")
         self._stop = asyncio.ensure_future(self._session.send(Stop(new_id())))

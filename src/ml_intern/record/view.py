@@ -22,12 +22,12 @@ from ml_intern.record.events import (
     Undone,
     UserSaid,
 )
-from ml_intern.record.folds.calls import Calls, OpenCall, fold_calls
+from ml_intern.record.folds.calls import Calls, OpenCall, fold_calls, wait_for_person
 from ml_intern.record.folds.files import Files, fold_files
 from ml_intern.record.folds.plan import Plan, fold_plan
 from ml_intern.record.folds.purse import Purse, fold_purse
 from ml_intern.record.folds.transcript import Transcript, fold_transcript
-from ml_intern.record.folds.turn import Turn, fold_turn
+from ml_intern.record.folds.turn import Turn, fold_turn, with_wait
 
 MAIN = "main"
 
@@ -132,9 +132,10 @@ def _lane(lane: Lane, entry: Entry) -> Lane:
         case LaneClosed() as closed:
             return replace(lane, closed=closed)
         case _:
+            calls = fold_calls(lane.calls, entry)
             return replace(
                 lane,
                 transcript=fold_transcript(lane.transcript, entry),
-                calls=fold_calls(lane.calls, entry),
-                turn=fold_turn(lane.turn, entry),
+                calls=calls,
+                turn=with_wait(fold_turn(lane.turn, entry), entry.at, waits=wait_for_person(calls)),
             )

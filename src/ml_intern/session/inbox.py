@@ -18,14 +18,30 @@ def take_in(view: View, command: Command) -> Event | Refusal:
         case Say(text=text) if not text.strip() and not command.images:
             return Refusal("The message is empty.", "Say what is to be done.")
         case Say():
-            return UserSaid(command.id, command.text, command.images, command.when, command.seen)
+            # Said between a stop and the end it brings: the turn is lost to it, so it opens the next.
+            when = "after" if view.lane(MAIN).turn.stopping is not None else command.when
+            return UserSaid(command.id, command.text, command.images, when, command.seen)
         case Answer():
             return _answer(view, command)
-        case Stop(id=key, reason=reason):
-            open_turn = view.lane(MAIN).turn.open
-            return StopAsked(key, reason) if open_turn else Refusal("Nothing runs that could be stopped.")
+        case Stop():
+            return stop_of(view, command, view.lane(MAIN).turn.started_seq)
         case _ as never:
             assert_never(never)
+
+
+def stop_of(view: View, stop: Stop, turn: int) -> Event | Refusal:
+    """The stop of the main lane's turn that began with entry `turn`, if that is still open."""
+    now = view.lane(MAIN).turn
+    if not now.open or now.started_seq != turn:
+        return Refusal("Nothing runs that could be stopped.")
+    return StopAsked(stop.id, stop.reason)
+
+
+def lane_of(view: View, command: Command) -> str:
+    """The lane that `command` is for: an answer goes where its call is, anything else to the main agent."""
+    if not isinstance(command, Answer):
+        return MAIN
+    return next((name for name, lane in view.lanes.items() if command.call in lane.calls), MAIN)
 
 
 def _answer(view: View, answer: Answer) -> Event | Refusal:

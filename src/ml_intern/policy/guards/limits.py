@@ -13,6 +13,6 @@ def limits(view: View, lane: str, now_ms: int) -> EndTurn | None:
         return EndTurn(
             f"The turn has used its {most} steps.", "Resume the session, with a higher --max-steps if needed."
         )
-    if bounds.max_time_s is not None and now_ms - turn.started_ms >= bounds.max_time_s * 1000:
+    if bounds.max_time_s is not None and turn.passed_ms(now_ms) >= bounds.max_time_s * 1000:
         return EndTurn("The time for this turn is up.", "Resume the session, with a longer --max-time if needed.")
     return None

@@ -32,6 +32,12 @@ class OpenCall(Struct, frozen=True):
 Calls = Mapping[str, OpenCall]
 
 
+def wait_for_person(calls: Calls) -> bool:
+    """Whether nothing goes on before a person answers; a call behind the held one may still be looked at."""
+    states = {each.state for each in calls.values()}
+    return "held" in states and states <= {"held", "new"}
+
+
 def fold_calls(calls: Calls, entry: Entry) -> Calls:
     """The open calls after `entry`, in the order of the reply."""
     match entry.event:

@@ -35,12 +35,15 @@ class Turn(Struct, frozen=True):
     """`steps` counts replies of this turn; `failures` attempts that failed in a row;
     `queued` messages wait for its end.
 
-    `denied` is the answer to the last call that was denied, while nothing was called since.
+    `denied` is the answer to the last call that was denied, while nothing was called since. `waited_ms` is how long it
+    stood still for a person so far, `waiting_ms` since when it does so now.
     """
 
     open: bool = False
     started_seq: int = 0
     started_ms: int = 0
+    waited_ms: int = 0
+    waiting_ms: int | None = None
     steps: int = 0
     failures: int = 0
     retry_due: int | None = None
@@ -51,6 +54,20 @@ class Turn(Struct, frozen=True):
     queued: int = 0
     denied: str = ""
     ended: TurnEnded | None = None
+
+    def passed_ms(self, now_ms: int) -> int:
+        """How long the turn has worked by `now_ms`; waiting for a person is no work."""
+        until = now_ms if self.waiting_ms is None else self.waiting_ms
+        return until - self.started_ms - self.waited_ms
+
+
+def with_wait(turn: Turn, at: int, *, waits: bool) -> Turn:
+    """The turn that, from entry time `at` on, waits for a person, or no longer does."""
+    if waits is (turn.waiting_ms is not None):
+        return turn
+    if turn.waiting_ms is None:
+        return replace(turn, waiting_ms=at)
+    return replace(turn, waiting_ms=None, waited_ms=turn.waited_ms + at - turn.waiting_ms)
 
 
 def fold_turn(turn: Turn, entry: Entry) -> Turn:

@@ -1,0 +1,242 @@
+import os
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_intern.headless.progress import WIDTH, Progress
+from ml_intern.record.display import (
+    DiffDisplay,
+    Display,
+    ImageDisplay,
+    LinkDisplay,
+    LogDisplay,
+    PlanDisplay,
+    PlanItem,
+    TableDisplay,
+    TextDisplay,
+)
+from ml_intern.record.events import (
+    Ending,
+    Entry,
+    Event,
+    ModelFailed,
+    ModelReplied,
+    Nudged,
+    Outcome,
+    RetryPlanned,
+    ToolFinished,
+    ToolHeld,
+    TurnEnded,
+)
+from ml_intern.record.messages import Usage
+from tests.headless.made import NASTY, SPELLED, UNSEEN, call, entry, held, replied, written
+from tests.record.legal import EVENT_TYPES, any_entry, of, records
+
+TOLD = (ModelReplied, ModelFailed, RetryPlanned, ToolFinished, ToolHeld, Nudged, TurnEnded)
+"""The only events that a person is told of."""
+
+PLAN = PlanDisplay(
+    (
+        PlanItem("1", "look at the data", "completed"),
+        PlanItem("2", "train", "in_progress"),
+        PlanItem("3", "write it up", "pending"),
+    )
+)
+SHOWN: list[tuple[Display, str]] = [
+    (TextDisplay("note"), "note"),
+    (TextDisplay("note", "two\nlines"), "note: two lines"),
+    (DiffDisplay("src/train.py", "@@ -1 +1 @@", 12, 3), "src/train.py (+12 -3)"),
+    (TableDisplay("scores by seed", ("seed", "score"), (("0", "0.97"),)), "scores by seed"),
+    (LogDisplay("uv run train.py", "epoch 1\nepoch 2"), "uv run train.py"),
+    (LogDisplay("uv run train.py", "", 0, 1.5), "uv run train.py"),
+    (LogDisplay("uv run train.py", "", 137, 1.5), "uv run train.py (exit 137)"),
+    (LogDisplay("uv run train.py", "", -9), "uv run train.py (exit -9)"),
+    (LogDisplay("cd work\n  && ls"), "cd work && ls"),
+    (LinkDisplay("the model card", "https://example.invalid"), "the model card"),
+    (ImageDisplay("loss.png", "0" * 64, "image/png"), "loss.png"),
+    (PlanDisplay(()), "plan, 0 of 0 done"),
+]
+
+
+def finished(display: Display, outcome: Outcome = "ok", total_ms: int = 0) -> ToolFinished:
+    return ToolFinished("c", outcome, "what the model reads", display, total_ms=total_ms)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (replied("I look."), "step 1: I look.  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied("I look.", call("1")), "step 1: I look.  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied("", call("1")), "step 1: 1 call  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied("", call("1"), call("2")), "step 1: 2 calls  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied(), "step 1: (empty)  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied(" \n\t "), "step 1: (empty)  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied("Two\nlines."), "step 1: Two lines.  2.3 s  1,200+34 tokens  $0.0042"),
+        (replied("Hi.", usage=None), "step 1: Hi.  2.3 s  tokens unknown  $0.0042"),
+        (replied("Hi.", usage=Usage()), "step 1: Hi.  2.3 s  0+0 tokens  $0.0042"),
+        (replied("Hi.", usage=Usage(1_234_567, 8_901)), "step 1: Hi.  2.3 s  1,234,567+8,901 tokens  $0.0042"),
+        (replied("Hi.", cost=0, total_ms=0), "step 1: Hi.  0.0 s  1,200+34 tokens  $0.00"),
+        (replied("Hi.", cost=1_250_000, total_ms=83_960), "step 1: Hi.  84.0 s  1,200+34 tokens  $1.25"),
+    ],
+)
+def test_a_step_is_a_line_of_what_seconds_tokens_and_money(event: ModelReplied, line: str):
+    assert written(event) == f"{line}\n"
+
+
+def test_steps_are_counted_on_and_failed_attempts_are_none():
+    failed = ModelFailed("a", "rate_limited", "Too many requests.", "", transient=True, cost=0)
+    told = written(replied("One."), failed, replied("Two."), TurnEnded("done"), replied("Three."))
+    assert [line.split(":")[0] for line in told.splitlines() if line.startswith("step")] == [
+        "step 1",
+        "step 2",
+        "step 3",
+    ]
+
+
+@pytest.mark.parametrize(("display", "title"), SHOWN)
+def test_each_kind_of_display_has_its_title(display: Display, title: str):
+    assert written(finished(display, total_ms=1_240)) == f"  ok      {title}  1.2 s\n"
+
+
+def test_no_kind_of_display_is_left_out():
+    assert {type(display) for display, _ in SHOWN} == set(get_args(Display))
+
+
+def test_a_plan_is_worth_a_line_for_each_item():
+    assert written(finished(PLAN)).splitlines() == [
+        "  ok      plan, 1 of 3 done  0.0 s",
+        "          [x] look at the data",
+        "          [>] train",
+        "          [ ] write it up",
+    ]
+
+
+@pytest.mark.parametrize("outcome", get_args(Outcome))
+def test_titles_stand_below_each_other_whatever_the_outcome(outcome: Outcome):
+    line = written(finished(TextDisplay("title"), outcome))
+    assert line.startswith(f"  {outcome} ")
+    assert line.index("title") == 10
+    assert written(held("c")).index("tell") == 10
+
+
+LONG = "word " * 100
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        replied(LONG),
+        finished(TextDisplay(LONG)),
+        finished(TextDisplay("note", LONG)),
+        finished(LogDisplay(LONG)),
+        finished(TableDisplay(LONG, (), ())),
+        finished(LinkDisplay(LONG, "")),
+        finished(ImageDisplay(LONG, "", "")),
+        finished(PlanDisplay((PlanItem("1", LONG, "pending"),))),
+        Nudged("malformed", LONG),
+    ],
+)
+def test_a_long_text_is_cut_where_a_line_ends(event: Event):
+    longest = max(written(event).splitlines(), key=len)
+    assert "…" in longest
+    assert len(longest) <= WIDTH + 50
+    assert "word word" in longest
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        replied(NASTY),
+        finished(TextDisplay(NASTY)),
+        finished(TextDisplay("note", NASTY)),
+        finished(DiffDisplay(NASTY, "", 1, 1)),
+        finished(LogDisplay(NASTY)),
+        finished(TableDisplay(NASTY, (), ())),
+        finished(LinkDisplay(NASTY, "")),
+        finished(ImageDisplay(NASTY, "", "")),
+        finished(PlanDisplay((PlanItem("1", NASTY, "pending"),))),
+        held("c", reason=NASTY),
+        Nudged("malformed", NASTY),
+        Nudged(NASTY, "text"),
+        ModelFailed("a", "unreachable", NASTY, "", transient=True, cost=0),
+        ModelFailed("a", "bad_request", "No.", NASTY, transient=False, cost=0),
+        TurnEnded("failed", NASTY),
+        TurnEnded("failed", "No.", NASTY),
+    ],
+)
+def test_what_cannot_be_seen_is_spelled_out(event: Event):
+    told = written(event)
+    assert SPELLED in told
+    assert not set(told) & UNSEEN
+
+
+@pytest.mark.parametrize("unseen", ["\r", "\n"])
+def test_a_title_a_reason_and_an_end_are_one_line_each(unseen: str):
+    evil = f"a{unseen}  ok      tests passed"
+    for event in (finished(DiffDisplay(evil, "", 1, 0)), held("c", reason=evil), TurnEnded("denied", "No.", evil)):
+        told = written(event)
+        assert told.count("\n") == 1
+        assert "\r" not in told
+
+
+def test_a_passing_failure_is_told_with_its_retry_and_a_lasting_one_with_its_remedy():
+    passing = ModelFailed("a", "rate_limited", "Too many requests.", "It is asked again.", transient=True, cost=0)
+    lasting = ModelFailed("a", "unauthorised", "The key is wrong.", "Set HF_TOKEN.", transient=False, cost=0)
+    assert written(passing, RetryPlanned(1, 2), lasting).splitlines() == [
+        "  model: Too many requests.",
+        "  asking again (failure 2 in a row)",
+        "  model: The key is wrong. Set HF_TOKEN.",
+    ]
+
+
+def test_a_held_call_and_a_nudge_are_a_line_each():
+    told = written(held("c"), Nudged("malformed", "Send\nless at once."))
+    assert told == "  held    tell: hi: it sends a message to boss\n  malformed: Send less at once.\n"
+
+
+@pytest.mark.parametrize("ending", [ending for ending in get_args(Ending) if ending != "done"])
+def test_every_end_but_an_answer_is_told(ending: Ending):
+    assert written(TurnEnded(ending, "It ended.", "Go on.")) == f"{ending}: It ended. Go on.\n"
+    assert written(TurnEnded(ending, "It ended.")) == f"{ending}: It ended.\n"
+
+
+def test_an_answer_is_its_own_end():
+    assert written(TurnEnded("done")) == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(*(of(kind) for kind in EVENT_TYPES if kind not in TOLD)))
+def test_of_everything_else_nothing_is_told(event: Event):
+    assert written(event) == ""
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_entry())
+def test_any_entry_is_told_in_whole_lines_without_control_characters(drawn: Entry):
+    told = written(drawn.event)
+    assert not set(told) & UNSEEN
+    assert told == "" or told.endswith("\n")
+    assert isinstance(drawn.event, TOLD) or told == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(records())
+def test_every_reply_and_every_finished_or_held_call_of_a_record_has_its_line(record: list[Entry]):
+    lines = written(*(each.event for each in record)).splitlines()
+    for kind, start in ((ModelReplied, "step "), (ToolFinished, "  ok  "), (ToolHeld, "  held  ")):
+        count = sum(isinstance(each.event, kind) and not is_denied(each.event) for each in record)
+        assert sum(line.startswith(start) for line in lines) == count
+
+
+def is_denied(event: Any) -> bool:
+    return isinstance(event, ToolFinished) and event.outcome != "ok"
+
+
+def test_a_line_is_out_as_soon_as_it_is_told():
+    receiving, sending = os.pipe()
+    with os.fdopen(sending, "w", encoding="utf-8") as stream, os.fdopen(receiving, "rb", buffering=0) as end:
+        Progress(stream).read(entry(replied("Here.")))
+        os.set_blocking(receiving, False)
+        assert (end.read(100) or b"").startswith(b"step 1: Here.")
