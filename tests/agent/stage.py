@@ -157,7 +157,7 @@ class Stage:
     worker: Worker
     model: PlayedModel
     journal: MemoryJournal
-    clock: TestClock
+    clock: Any
     live: Live
 
     @property
