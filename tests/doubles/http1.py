@@ -51,9 +51,14 @@ class Answer:
         """Status line and headers; `length` is the body's where it has one."""
         kind = "application/json" if self.events is None else "text/event-stream; charset=utf-8"
         framing = f"content-length: {length}" if self.events is None else "transfer-encoding: chunked"
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"content-type: {kind}", framing]
+        lines = [f"HTTP/1.1 {self.status} {_phrase(self.status)}", f"content-type: {kind}", framing]
         lines += [f"{name}: {value}" for name, value in self.headers]
         return "\r\n".join([*lines, f"x-request-id: req_{self.exchange}", "", ""]).encode()
+
+
+def _phrase(status: int) -> str:
+    # 529 (overloaded) stands in no RFC.
+    return HTTPStatus(status).phrase if status in {*HTTPStatus} else "Overloaded"
 
 
 class House(Protocol):

@@ -59,6 +59,7 @@ class Reply:
     text: str = ""
     thinking: str = ""
     thinking_field: str = "reasoning_content"
+    redacted: str = ""
     calls: tuple[Call, ...] = ()
     repeat: int = 1
     deltas: int | None = None

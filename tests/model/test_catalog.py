@@ -36,6 +36,7 @@ KEYS = {name: f"key-of-{name}" for provider in PROVIDERS.values() for name in pr
             "openrouter/anthropic/claude-sonnet-4.5",
             "https://openrouter.ai/api/v1",
         ),
+        ("anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5", "https://api.anthropic.com/v1"),
         ("deepseek/deepseek-chat", "deepseek/deepseek-chat", "https://api.deepseek.com/v1"),
         ("kimi/kimi-k2", "moonshot/kimi-k2", "https://api.moonshot.ai/v1"),
         ("ollama/qwen3:4b", "ollama/qwen3:4b", "http://127.0.0.1:11434/v1"),
@@ -72,12 +73,10 @@ def test_an_id_that_means_nothing_is_refused_with_the_nearest(model_id, meant):
     with pytest.raises(BadSettings) as caught:
         resolve(model_id, "", KEYS)
     assert meant in caught.value.remedy
-    assert "Known: openai, hf," in caught.value.remedy
+    assert "Known: openai, anthropic, hf," in caught.value.remedy
 
 
-@pytest.mark.parametrize(
-    "model_id", ["anthropic/claude-sonnet-4-5", "gemini/gemini-3-pro", "google/gemini-3-pro", "bedrock/x"]
-)
+@pytest.mark.parametrize("model_id", ["cohere/command-a", "gemini/gemini-3-pro", "google/gemini-3-pro", "bedrock/x"])
 def test_a_provider_of_another_wire_is_told_how_it_works_today(model_id):
     with pytest.raises(BadSettings) as caught:
         resolve(model_id, "", KEYS)
@@ -102,6 +101,22 @@ def test_a_provider_of_another_wire_is_told_how_it_works_today(model_id):
 )
 def test_a_base_url_is_completed(given, url):
     assert resolve("openai-compatible/m", given, {}).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://api.anthropic.com", "https://api.anthropic.com/v1"),
+        ("https://api.anthropic.com/v1/", "https://api.anthropic.com/v1"),
+        ("https://api.anthropic.com/v1/messages", "https://api.anthropic.com/v1"),
+        ("https://gateway.example/anthropic", "https://gateway.example/anthropic/v1"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/v1"),
+    ],
+)
+def test_the_address_of_a_messages_api_is_the_one_that_the_official_client_takes(given, url):
+    environ = {"ANTHROPIC_BASE_URL": given, "ANTHROPIC_API_KEY": "k"}
+    assert resolve("anthropic/claude-x", "", environ).base_url == url
+    assert resolve("anthropic-compatible/x", given, {}).base_url == url
 
 
 @pytest.mark.parametrize(

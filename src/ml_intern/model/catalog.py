@@ -21,7 +21,7 @@ class Provider:
 
     `keys` and `base_variables` are environment variables, the first that is set wins. `limit` is the field that bounds
     a reply; `session` is where a session's id goes so that its requests meet a warm cache; `keeps_thinking` is whether
-    the server takes its thinking back; `prices` is the provider's name in the price file.
+    the server takes its thinking back; `prices` is the provider's name in the price file; `wire` the protocol.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Provider:
     session: Literal["", "prompt_cache_key", "x-hf-session-id"] = ""
     keeps_thinking: bool = True
     prices: str = ""
+    wire: Literal["chat", "messages"] = "chat"
 
 
 def _local(name: str, title: str, port: int, start: str) -> Provider:
@@ -64,6 +65,15 @@ PROVIDERS = {
             session="prompt_cache_key",
             keeps_thinking=False,
             prices="openai",
+        ),
+        Provider(
+            "anthropic",
+            "Anthropic",
+            "https://api.anthropic.com/v1",
+            ("ANTHROPIC_API_KEY",),
+            ("ANTHROPIC_BASE_URL",),
+            prices="anthropic",
+            wire="messages",
         ),
         Provider(
             "hf",
@@ -114,6 +124,13 @@ PROVIDERS = {
             keys=("OPENAI_COMPATIBLE_API_KEY",),
             base_variables=("OPENAI_COMPATIBLE_BASE_URL",),
         ),
+        Provider(
+            "anthropic-compatible",
+            "The server",
+            keys=("ANTHROPIC_COMPATIBLE_API_KEY",),
+            base_variables=("ANTHROPIC_COMPATIBLE_BASE_URL",),
+            wire="messages",
+        ),
     )
 }
 
@@ -126,9 +143,10 @@ _ALIASES = {
     "llama_cpp": "llamacpp",
     "llama-cpp": "llamacpp",
     "openai_compatible": "openai-compatible",
+    "anthropic_compatible": "anthropic-compatible",
 }
-# Not chat completions, or with differences of their own: each needs a wire that this version does not have.
-_OTHER_WIRES = frozenset({"anthropic", "gemini", "mistral", "bedrock", "azure", "vertex", "cohere"})
+# Neither chat completions nor Anthropic messages, or with differences of their own: each needs a wire of its own.
+_OTHER_WIRES = frozenset({"gemini", "mistral", "bedrock", "azure", "vertex", "cohere"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +272,9 @@ def _base_url(address: str, provider: Provider) -> str:
         port = urlsplit(provider.base_url).port
     scheme = parts.scheme or ("http" if provider.local or is_loopback(host) else "https")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if provider.wire == "messages":
+        # ANTHROPIC_BASE_URL names no version, as the official client wants it: a gateway's is http://host/anthropic.
+        path = f"{path.removesuffix('/messages').removesuffix('/v1')}/v1"
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     return f"{scheme}://{netloc}{path or '/v1'}"
 

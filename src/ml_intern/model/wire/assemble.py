@@ -1,13 +1,12 @@
 """Chunks of a chat completion to deltas and one finished reply, whatever dialect the server speaks. Knows no bytes."""
 
 import json
-import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from ml_intern.base.ids import new_id
-from ml_intern.model.port import CallDelta, Delta, Finished, TextDelta, ThinkingDelta
+from ml_intern.model.port import Delta, Finished
 from ml_intern.model.wire.calls import Calls
+from ml_intern.model.wire.fresh import Fresh, mended
 from ml_intern.model.wire.shapes import fields, items, words
 from ml_intern.record.messages import Call, Opaque, Reply, ReplyPart, Text, Thinking, Usage
 
@@ -15,9 +14,6 @@ from ml_intern.record.messages import Call, Opaque, Reply, ReplyPart, Text, Thin
 THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 DETAILS = "reasoning_details"
 """OpenRouter's: signed or encrypted parts that must go back (https://openrouter.ai/docs/use-cases/reasoning-tokens)."""
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_HALF_AT_END = re.compile(r"[\ud800-\udbff]\Z")
 
 Finish = Literal["stop", "calls", "length", "filter", "other"]
 _FINISHES: dict[str, Finish] = {
@@ -50,7 +46,7 @@ class Assembly:
         self._details: list[dict[str, Any]] = []
         self._calls = Calls()
         self._texts: dict[str, list[str]] = {"text": [], "thinking": []}
-        self._fresh: list[tuple[str, int, str]] = []
+        self._fresh = Fresh()
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take in one chunk of the stream."""
@@ -66,25 +62,11 @@ class Assembly:
 
     def take(self, *, ends: bool = False) -> list[Delta]:
         """What arrived since the last time, neighbours of one kind joined: a reader does not pay for every token."""
-        deltas: list[Delta] = []
-        runs = list(self._runs())
-        self._fresh = []
-        for at, (kind, index, piece) in enumerate(runs, 1):
-            text = piece
-            if not text.isascii() and _SURROGATE.search(text):
-                if at == len(runs) and not ends and (half := _HALF_AT_END.search(text)):
-                    # The other half of this character comes with the next piece.
-                    self._fresh, text = [(kind, index, half.group())], text[:-1]
-                text = _mended(text)
-            if kind == "call":
-                deltas.append(CallDelta(index, self._calls.all[index].name, text))
-            elif text:
-                deltas.append(TextDelta(text) if kind == "text" else ThinkingDelta(text))
-        return deltas
+        return self._fresh.take(lambda index: self._calls.all[index].name, ends=ends)
 
     def finished(self) -> Finished:
         """The whole reply. Ids are ours; the server's go along, made where it sent none or one twice."""
-        thinking, text = (_mended("".join(self._texts[kind])) for kind in ("thinking", "text"))
+        thinking, text = (mended("".join(self._texts[kind])) for kind in ("thinking", "text"))
         parts: list[ReplyPart] = []
         if self._details:
             parts.append(Thinking(thinking, DETAILS, Opaque(json.dumps(self._details))))
@@ -97,7 +79,7 @@ class Assembly:
             own = new_id()
             wire_id = f"call_{own}" if writing.wire_id in seen else writing.wire_id
             seen.add(wire_id)
-            parts.append(Call(own, wire_id, writing.name, _mended(writing.arguments)))
+            parts.append(Call(own, wire_id, writing.name, mended(writing.arguments)))
         return Finished(Reply(tuple(parts)), self.usage, self._how(), self._served_by)
 
     def _choose(self, choice: dict[str, Any]) -> None:
@@ -119,7 +101,7 @@ class Assembly:
         self._say(delta.get("refusal"))
         calls = delta.get("tool_calls")
         for entry in filter(None, map(fields, items(calls) or [calls])):
-            self._fresh.append(("call", *self._calls.add(entry)))
+            self._fresh.add("call", *self._calls.add(entry))
 
     def _say(self, content: object) -> None:
         if isinstance(content, str):
@@ -150,15 +132,7 @@ class Assembly:
     def _grow(self, kind: str, text: str) -> None:
         if text:
             self._texts[kind].append(text)
-            self._fresh.append((kind, 0, text))
-
-    def _runs(self) -> Iterator[tuple[str, int, str]]:
-        fresh, start = self._fresh, 0
-        for end in range(1, len(fresh) + 1):
-            kind, index, text = fresh[start]
-            if end == len(fresh) or fresh[end][0] != kind or fresh[end][1] != index:
-                yield kind, index, text if end == start + 1 else "".join([piece[2] for piece in fresh[start:end]])
-                start = end
+            self._fresh.add(kind, 0, text)
 
     def _how(self) -> Finish:
         finish = _FINISHES.get(self.finish.lower(), "other") if self.finish else "stop"
@@ -195,13 +169,6 @@ def usage_of(usage: dict[str, Any]) -> Usage | None:
 def _count(usage: dict[str, Any], name: str) -> int:
     value = usage.get(name)
     return max(0, int(value)) if isinstance(value, (int, float)) else 0
-
-
-def _mended(text: str) -> str:
-    """`text` with halves of characters that came apart put together, and lone ones replaced."""
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _join_detail(details: list[dict[str, Any]], new: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ _MEANINGS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
             r"insufficient_quota|billing_hard_limit|billing_not_active|insufficient_balance|exceeded_current_quota"
             r"|exceeded your current quota|exceeded your monthly included credits|payment required"
             r"|(?:insufficient|not enough|out of|used all|no) (?:\w+ ){0,3}(?:credits?|balance|funds)"
-            r"|credit balance is too low|spending limit"
+            r"|credit balance is too low|spending limit|billing_error|spend_limit_reached"  # the last three: Anthropic
         ),
     ),
     (
@@ -86,7 +86,10 @@ _MEANINGS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
     ),
     (
         Unauthorised,
-        re.compile(r"invalid_api_key|incorrect api key|api key not valid|authentication_error|no auth credentials"),
+        re.compile(
+            r"invalid_api_key|incorrect api key|api key not valid|no auth credentials"
+            r"|authentication_error|permission_error"  # Anthropic
+        ),
     ),
     (RateLimited, re.compile(r"rate_limit|rate limit|too many requests|throttl")),
 )
@@ -182,6 +185,8 @@ def _fault(payload: object, status: int) -> Fault:
         message = f"{message}: {raw}"
     numbers = [value for name in ("code", "status", "status_code") if isinstance(value := error.get(name), int)]
     codes = " ".join(str(error.get(name) or "") for name in ("code", "type", "status"))
+    # Anthropic's own: which limit was met.
+    codes += " " + words(fields(error.get("details")).get("error_code"))
     in_stream = next((number for number in numbers if 400 <= number < 600), 0)
     return Fault(status or in_stream, codes, words(message) or json.dumps(message, ensure_ascii=False))
 

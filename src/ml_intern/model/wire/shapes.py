@@ -1,11 +1,16 @@
 """Decoded JSON of unknown shape, read without surprises. Knows no field."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def fields(value: object) -> dict[str, Any]:
     """`value` where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether `value` is an object."""
+    return isinstance(value, dict)
 
 
 def items(value: object) -> list[Any]:
