@@ -2,9 +2,10 @@
 
 import configparser
 import os
+import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ _SAME = (
     ("trusted-host", ("UV_INSECURE_HOST",)),
     ("cert", ("SSL_CERT_FILE",)),
 )
+_URL = re.compile(r"https?://[^\s,'\"\]]+")
 _UV_KEYS = {"index", "index-url", "extra-index-url", "find-links", "no-index"}
 
 
@@ -53,7 +55,23 @@ def uv_options(environ: Mapping[str, str]) -> tuple[str, ...]:
     return ("--no-index",) if value.lower() not in {"", "0", "false", "no", "off"} else ()
 
 
+def index_urls(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Every place of packages that the person's variables, pip files and uv files name. Blocks."""
+    chosen = uv_environment(environ)
+    texts = [chosen.get(name, "") for _, names in _SAME[:3] for name in names]
+    texts += [environ.get(name, "") for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")]
+    for settings in _uv_settings(environ):
+        for table in (settings, settings.get("pip", {})):
+            texts += [str(table.get(key, "")) for key in ("index-url", "extra-index-url", "find-links")]
+            texts += [str(index.get("url", "")) for index in table.get("index", [])]
+    return tuple(dict.fromkeys(found for text in texts for found in _URL.findall(text)))
+
+
 def _uv_knows_indexes(environ: Mapping[str, str]) -> bool:
+    return any(_UV_KEYS & {*settings, *settings.get("pip", {})} for settings in _uv_settings(environ))
+
+
+def _uv_settings(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     configuration = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
     named = environ.get("UV_CONFIG_FILE")
     files = [Path(named)] if named else [configuration / "uv" / "uv.toml", Path("/etc/uv/uv.toml")]
@@ -62,9 +80,7 @@ def _uv_knows_indexes(environ: Mapping[str, str]) -> bool:
             settings: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if _UV_KEYS & {*settings, *settings.get("pip", {})}:
-            return True
-    return False
+        yield settings
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
