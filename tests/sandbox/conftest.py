@@ -12,7 +12,7 @@ def machine_level() -> Level:
     return probe().level
 
 
-@pytest.fixture(params=[Level.FULL, Level.NONE], ids=["full", "none"])
+@pytest.fixture(params=[Level.FULL, Level.WALLS, Level.NONE], ids=["full", "walls", "none"])
 async def yard(request: pytest.FixtureRequest, tmp_path: Path, machine_level: Level) -> AsyncGenerator[Yard]:
     if request.param > machine_level:
         pytest.skip(f"this machine's sandbox level is {machine_level.name}: {probe().reasons}")

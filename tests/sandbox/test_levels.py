@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ml_intern.base.errors import LevelTooLow
-from ml_intern.sandbox import bubblewrap
-from ml_intern.sandbox.levels import Level, Probe, probe, require
+from ml_intern.sandbox import boot, bubblewrap, landlock
+from ml_intern.sandbox.levels import Level, Probe, probe, probe_walls, require
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_bubblewrap_that_only_pretends_is_found_out(tmp_path: Path, monkeypatc
         found = probe(tmp_path / "cache.json")
     finally:
         planted.unlink(missing_ok=True)
-    assert found.level is Level.NONE
+    assert found.level < Level.FULL
     assert "walls succeeded" in found.reasons[0] or "ended with 5" in found.reasons[0]
     assert not (tmp_path / "cache.json").exists()
 
@@ -82,6 +82,25 @@ def test_without_any_bubblewrap_the_remedy_is_to_install_it(monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     found = probe()
-    assert (found.level, found.bwrap) == (Level.NONE, "")
+    assert (found.level, found.bwrap) == (probe_walls().level, "")
     assert "apt-get install bubblewrap" in found.remedies[0]
     assert shutil.which("bwrap") is None
+
+
+@pytest.mark.parametrize("known", [0, 3])
+def test_a_kernel_whose_landlock_is_too_old_has_no_walls_and_the_remedy_names_one(
+    known: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(landlock, "version", lambda: known)
+    found = probe_walls()
+    assert found.level is Level.NONE
+    assert "Landlock" in found.reasons[0]
+    assert "6.7" in found.remedies[0]
+
+
+def test_walls_are_believed_only_after_they_have_held(monkeypatch: pytest.MonkeyPatch):
+    if landlock.version() < landlock.LEAST_VERSION:
+        pytest.skip(f"this kernel has version {landlock.version()} of Landlock")
+    assert probe_walls() == Probe(Level.WALLS)
+    monkeypatch.setattr(boot, "command_line", lambda _module, _walls, place, *command: [*command, place, place])
+    assert "outside the walls succeeded" in probe_walls().reasons[0] or probe_walls().level is Level.NONE

@@ -21,7 +21,10 @@ def test_a_flat_folder_costs_what_the_limit_allows(roots, tmp_path):
         assert len(scan(roots, limit).files) == limit
         return time.process_time() - begun
 
-    assert min(cost_s(1_000) for _ in range(3)) < min(cost_s(10_000) for _ in range(3)) / 3
+    # In turn, and the least of many: another process on this machine takes its time from either.
+    pairs = [(cost_s(1_000), cost_s(10_000)) for _ in range(15)]
+    few, all_of_them = map(min, zip(*pairs, strict=True))
+    assert few < all_of_them / 3
     assert sorted(scan(roots, 1_000).files) == [f"{n:05}" for n in range(1_000)]
     assert not scan(roots, 1_000).complete
 

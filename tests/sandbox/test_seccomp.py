@@ -18,11 +18,11 @@ def refused(error: int) -> int:
     return 0x00050000 | error
 
 
-def verdict(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def verdict(machine: str, number: int, *arguments: int, arch: int | None = None, program: bytes | None = None) -> int:
     """Run the program as the kernel would (classic BPF, the instructions that it uses)."""
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, ARCH[machine] if arch is None else arch, 0, *padded)
-    steps = list(struct.iter_unpack("=HBBI", seccomp.program(machine)))
+    steps = list(struct.iter_unpack("=HBBI", program or seccomp.program(machine)))
     at = loaded = 0
     while True:
         code, when_true, when_false, value = steps[at]
@@ -36,6 +36,8 @@ def verdict(machine: str, number: int, *arguments: int, arch: int | None = None)
                 at += when_true if loaded >= value else when_false
             case 0x45:
                 at += when_true if loaded & value else when_false
+            case 0x54:
+                loaded &= value
             case 0x06:
                 return value
             case _:
@@ -123,3 +125,57 @@ def test_the_x32_numbers_are_killed():
 def test_an_unknown_machine_has_no_program():
     with pytest.raises(KeyError):
         seccomp.program("riscv64")
+
+
+ASKED = 0x7FC00000
+BY_WALLS = {
+    "x86_64": {"chmod": 90, "fchmod": 91, "fchmodat2": 452, "fchownat": 260, "utimensat": 280, "kill": 62}
+    | {"socketpair": 53, "sendto": 44, "sendmsg": 46, "prlimit": 302, "fcntl": 72, "setxattr": 188, "shmat": 30},
+    "aarch64": {"chmod": 53, "fchmod": 52, "fchmodat2": 452, "fchownat": 54, "utimensat": 88, "kill": 129}
+    | {"socketpair": 199, "sendto": 206, "sendmsg": 211, "prlimit": 261, "fcntl": 25, "setxattr": 5, "shmat": 196},
+}
+
+
+def at_walls(machine: str, name: str, *arguments: int, asks_signals: bool = False) -> int:
+    program = seccomp.walls_program(machine, asks_signals=asks_signals)
+    number = (NUMBERS[machine] | BY_WALLS[machine])[name]
+    return verdict(machine, number, *arguments, program=program)
+
+
+@machines
+def test_at_walls_the_keeper_is_asked_about_what_landlock_does_not_see(machine: str):
+    assert {at_walls(machine, name) for name in ("chmod", "fchmod", "fchmodat2", "fchownat", "utimensat")} == {ASKED}
+    # A mode that sets an id is refused, whoever asks.
+    assert at_walls(machine, "fchmodat2", 0, 0, 0o4755) == refused(errno.EPERM)
+    assert at_walls(machine, "fchmod", 3, 0o2755) == refused(errno.EPERM)
+    assert at_walls(machine, "kill", 1, 9) == ALLOWED
+    assert at_walls(machine, "kill", 1, 9, asks_signals=True) == ASKED
+
+
+@machines
+def test_at_walls_only_streams_that_landlock_sees_are_made(machine: str):
+    made = {
+        (family, kind, protocol)
+        for family in range(48)
+        for kind in range(1, 7)
+        for protocol in (0, 6, 17, 132, 262)
+        if at_walls(machine, "socket", family, kind | 0o2000000, protocol) == ALLOWED
+    }
+    assert made == {(family, 1, protocol) for family in (2, 10) for protocol in (0, 6)}
+    assert at_walls(machine, "socketpair", 1, 1, 0) == ALLOWED
+    assert at_walls(machine, "socketpair", 1, 2, 0) == refused(errno.EACCES)
+    assert at_walls(machine, "sendto", 3, 0, 0, 0x20000000) == refused(errno.EPERM)
+    assert at_walls(machine, "sendmsg", 3, 0, 0x20000000) == refused(errno.EPERM)
+    assert at_walls(machine, "sendmsg", 3, 0, 0x4000) == ALLOWED
+
+
+@machines
+def test_at_walls_what_all_processes_of_a_user_share_is_denied(machine: str):
+    assert at_walls(machine, "shmat") == at_walls(machine, "prlimit", 77) == refused(errno.EPERM)
+    assert at_walls(machine, "prlimit", 0) == ALLOWED
+    assert at_walls(machine, "setxattr") == refused(errno.ENOTSUP)
+    assert at_walls(machine, "fcntl", 3, 8) == refused(errno.EPERM)
+    assert at_walls(machine, "fcntl", 3, 3) == ALLOWED
+    # What level full denies, walls denies too.
+    assert at_walls(machine, "mount") == refused(errno.EPERM)
+    assert at_walls(machine, "clone3") == refused(errno.ENOSYS)

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ml_intern.sandbox.devices import Devices, beyond, shared_memory_bytes
+from ml_intern.sandbox.limits import machine_memory_bytes
 from ml_intern.sandbox.paths import Root, Roots
 from ml_intern.sandbox.profiles import Profile
 from ml_intern.sandbox.protected import below
@@ -17,7 +19,8 @@ _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-ut
 _ALWAYS = (*_NAMESPACES, "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
 _SCRATCH = ("--perms", "1777", "--tmpfs")
 # Root keeps its right to the kernel's switches in /proc/sys even without capabilities, so all of /proc is read-only.
-_KERNEL = ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_SCRATCH, "/dev/shm", "--remount-ro", "/dev")
+_KERNEL = ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev")
+_SHARED_MEMORY = "/dev/shm"
 
 
 def binaries() -> tuple[str, ...]:
@@ -29,12 +32,17 @@ def binaries() -> tuple[str, ...]:
     return tuple(path for path in found if path)
 
 
-def options(roots: Roots, cwd: str, env: Mapping[str, str], profile: Profile) -> list[str]:
-    """Everything before the command itself, except the numbers of open files."""
+def options(
+    roots: Roots, cwd: str, env: Mapping[str, str], profile: Profile, devices: Devices | None = None
+) -> list[str]:
+    """Everything before the command itself, except the numbers of open files. `devices` are for `train` only."""
     words: list[str] = [*_ALWAYS]
     for name, value in env.items():
         words += ["--setenv", name, value]
     explores = profile is Profile.EXPLORE
+    if profile in {Profile.EXPLORE, Profile.EVAL}:
+        # Not the pod's network, where the broker listens, but one of their own with nobody in it.
+        words.append("--unshare-net")
     if roots.etc:
         words += ["--ro-bind", roots.etc, "/etc"]
     for root in roots.roots:
@@ -47,10 +55,22 @@ def options(roots: Roots, cwd: str, env: Mapping[str, str], profile: Profile) ->
         else:
             writable = root.access == "write" and not explores
             words += ["--bind" if writable else "--ro-bind", root.outside, root.inside]
-    words += _KERNEL
+    words += [*_KERNEL, *_devices(roots, devices if devices and profile is Profile.TRAIN else None)]
     if not explores:
         words += _protect(roots)
     return [*words, "--remount-ro", "/", "--chdir", cwd]
+
+
+def _devices(roots: Roots, devices: Devices | None) -> Iterator[str]:
+    """The private shared memory, the accelerators and what their libraries read; then all of /dev is read-only."""
+    size = ("--size", str(shared_memory_bytes(machine_memory_bytes()))) if devices else ()
+    yield from ("--perms", "1777", *size, "--tmpfs", _SHARED_MEMORY)
+    if devices:
+        for node in devices.nodes:
+            yield from ("--dev-bind-try", node, node)
+        for path in beyond(devices, roots).shown:
+            yield from ("--ro-bind-try", path, path)
+    yield from ("--remount-ro", "/dev")
 
 
 def outside(roots: Roots, inside: str) -> str:

@@ -8,20 +8,24 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
 
 from ml_intern.base.errors import SandboxError, SupervisorLost
-from ml_intern.sandbox import bubblewrap, groups, launch, lock, outcome
+from ml_intern.sandbox import bubblewrap, devices, groups, launch, lock, outcome
+from ml_intern.sandbox.broker.reach import Reach, to_text
 from ml_intern.sandbox.clients import Message
 from ml_intern.sandbox.connection import Link, connect, connect_or_start
+from ml_intern.sandbox.devices import Devices
 from ml_intern.sandbox.levels import Level
 from ml_intern.sandbox.limits import Limits
 from ml_intern.sandbox.outcome import Outcome, Reason
 from ml_intern.sandbox.paths import Roots
 from ml_intern.sandbox.profiles import Profile
+from ml_intern.sandbox.walls import rules as walls_rules
 
 OnOutput = Callable[[bytes], None]
 
@@ -71,12 +75,25 @@ class Running(Struct, frozen=True):
 class Commands:
     """The commands of one session folder. Any number of processes may hold one; a single supervisor does the work."""
 
-    def __init__(self, folder: Path, level: Level, *, bwrap: str = "", limits: Limits | None = None) -> None:
-        """`bwrap` is the binary that the probe found; without it the first on this machine is taken."""
+    def __init__(
+        self, folder: Path, level: Level, *, bwrap: str = "", limits: Limits | None = None, reach: Reach | None = None
+    ) -> None:
+        """`bwrap` is the binary that the probe found; without it the first on this machine is taken.
+
+        `reach` is what the broker lets through at the full level; without it, nothing.
+        """
         self._folder = folder.absolute()
         self._level = level
         self._bwrap = bwrap
         self._limits = limits or Limits()
+        self.reach = reach
+        self._told = 0
+        self._devices: Devices | None = None
+
+    @property
+    def level(self) -> Level:
+        """The level they run at."""
+        return self._level
 
     async def run(self, spec: Spec, on_output: OnOutput) -> Ended:
         """Start the command, or find it if its key was ever started, and wait for its end.
@@ -145,16 +162,24 @@ class Commands:
         return self._folder / "commands" / key
 
     def _request(self, spec: Spec) -> Message:
-        cwd, walls = spec.cwd, list[str]()
+        cwd, walls, rules, profile = spec.cwd, list[str](), None, self._profile(spec)
         if self._level is Level.FULL:
             self._bwrap = self._bwrap or next(iter(bubblewrap.binaries()), "")
             if not self._bwrap:
                 raise SandboxError("There is no bubblewrap on this machine.", "Install bubblewrap.")
-            walls = [self._bwrap, *bubblewrap.options(spec.roots, spec.cwd, spec.env, spec.profile)]
+            walls = [self._bwrap, *bubblewrap.options(spec.roots, spec.cwd, spec.env, profile, self._devices)]
         else:
             cwd = bubblewrap.outside(spec.roots, spec.cwd)
+            made = walls_rules(spec.roots, profile, self._devices) if self._level is Level.WALLS else None
+            rules = asdict(made) if made else None
         what: Message = {"op": "start", "key": spec.key, "argv": spec.argv, "env": dict(spec.env), "cwd": cwd}
-        return what | {"deadline_s": spec.deadline_s, "walls": walls}
+        return what | {"deadline_s": spec.deadline_s, "walls": walls, "rules": rules}
+
+    def _profile(self, spec: Spec) -> Profile:
+        """What works may train, where there is something to train on."""
+        if self._devices is None:
+            self._devices = devices.find()
+        return Profile.TRAIN if spec.profile is Profile.WORK and self._devices.accelerators else spec.profile
 
     async def _until_ended(
         self, key: str, state: Outcome | Running | None, request: Message | None, on_output: OnOutput
@@ -175,10 +200,13 @@ class Commands:
     async def _ask(self, key: str, request: Message | None, tail: "_Tail") -> Outcome | None:
         """Follow over one connection; None if it ends before the command does."""
         if request:
-            link = await connect_or_start(self._folder, walled=self._level is Level.FULL, limits=self._limits)
+            link = await connect_or_start(self._folder, self._level.name.lower(), self._limits)
         elif (link := await connect(self._folder)) is None:
             return None
         async with link:
+            if self.reach and self._level is Level.FULL and self._told != link.peer:
+                await link.ask({"op": "network", "reach": to_text(self.reach)})
+                self._told = link.peer
             await link.ask(request or {"op": "follow", "key": key})
             return await _listen(link, tail)
 
@@ -246,7 +274,7 @@ async def _listen(link: Link, tail: _Tail) -> Outcome | None:
                 raise SandboxError(f"The command was refused: {message.get('why')}.")
             case "unknown":
                 return None
-            case "started":
+            case "started" | "network":
                 continue
             case _:
                 await tail.read()

@@ -80,14 +80,14 @@ async def connect(folder: Path) -> Link | None:
     return Link(reader, writer, pid)
 
 
-async def connect_or_start(folder: Path, *, walled: bool, limits: Limits) -> Link:
+async def connect_or_start(folder: Path, level: str, limits: Limits) -> Link:
     """A connection to the session's supervisor, which is started if need be. Raises SandboxError."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + _CONNECT_TIMEOUT_S
     while loop.time() < give_up_at:
         if link := await connect(folder):
             return link
-        await asyncio.to_thread(_start, folder, "full" if walled else "none", limits)
+        await asyncio.to_thread(_start, folder, level, limits)
         if link := await connect(folder):
             return link
         # Somebody else's supervisor is starting or just ending.

@@ -70,12 +70,13 @@ async def build(
     on_line: Callable[[str], None],
     environ: Mapping[str, str] | None = None,
     timeout_s: float = 1800.0,
+    offline: bool = False,
 ) -> Environment:
     """The environment that the script's header asks for: from the store, or built now; without a header an empty one.
 
     The same header, Python and platform give the same environment, also to several processes at once: one builds, the
     others wait. `on_line` gets progress; credentials of index URLs reach neither it nor an error. `environ` holds the
-    person's uv and pip settings (default: ours).
+    person's uv and pip settings (default: ours). `offline` takes packages from the cache only.
 
     Raises:
         EnvironmentFailed: bad header, no fitting Python or wheel, index unreachable and cache empty, time-out.
@@ -90,7 +91,8 @@ async def build(
             if found is None:
                 configured = os.environ if environ is None else environ
                 process = Process(uv_environment(configured), plan.store, lock, on_line)
-                found = await _build(plan, process, uv_options(configured))
+                options = (*uv_options(configured), *(("--offline",) if offline else ()))
+                found = await _build(plan, process, options)
             return found
     except TimeoutError as error:
         raise EnvironmentFailed(

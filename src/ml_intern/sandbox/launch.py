@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn, cast
 
 from ml_intern.sandbox import keeper, limits, outcome, pod
+from ml_intern.sandbox.confine import Rules, to_rules
 from ml_intern.sandbox.groups import Group
 
 _ABOVE_LOW_NUMBERS = 64
@@ -24,7 +25,7 @@ _KILL_ME_FIRST = "500"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `walls`: bubblewrap's path and options; empty means without walls."""
+    """What to start. `walls`: bubblewrap's path and options; `rules`: level walls; with neither there are none."""
 
     key: str
     argv: tuple[str, ...]
@@ -32,6 +33,14 @@ class Launch:
     cwd: str
     deadline_s: float
     walls: tuple[str, ...]
+    rules: Rules | None = None
+
+    @property
+    def level(self) -> str:
+        """The name of the level it runs at."""
+        if self.walls:
+            return "full"
+        return "walls" if self.rules else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,10 @@ def to_launch(request: dict[str, object]) -> Launch:
     env = {str(name): str(value) for name, value in cast("dict[object, object]", request["env"]).items()}
     if not argv or any("\0" in part for part in (*argv, *walls, *env, *env.values())):
         raise ValueError("a command needs a program, and no NUL in it")
-    return Launch(key, argv, env, str(request["cwd"]), float(str(request["deadline_s"])), walls)
+    rules = to_rules(request["rules"]) if request.get("rules") else None
+    if walls and rules:
+        raise ValueError("a command runs at one level")
+    return Launch(key, argv, env, str(request["cwd"]), float(str(request["deadline_s"])), walls, rules)
 
 
 def is_key(key: str) -> bool:
@@ -143,7 +155,7 @@ def _become(launch: Launch) -> NoReturn:
         os.lseek(_ARGUMENTS, 0, os.SEEK_SET)
         numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
         os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})
-    keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS)
+    keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS, launch.rules)
 
 
 def _limit_processes(count: int, *, walled: bool) -> None:

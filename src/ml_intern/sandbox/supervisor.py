@@ -14,12 +14,14 @@ import time
 from dataclasses import asdict
 
 from ml_intern.sandbox import limits, lock, outcome, pod
+from ml_intern.sandbox.broker.stem import Stem
 from ml_intern.sandbox.capture import Capture
 from ml_intern.sandbox.clients import SOCKET, Client, Clients, Message
 from ml_intern.sandbox.command import Command
+from ml_intern.sandbox.keeping import UNDONE, Keeping
 from ml_intern.sandbox.launch import Launch, to_launch
 from ml_intern.sandbox.limits import Limits
-from ml_intern.sandbox.outcome import Outcome
+from ml_intern.sandbox.outcome import Ends, Outcome, with_note
 from ml_intern.sandbox.stock import Stock
 
 COMMANDS = "commands"
@@ -29,11 +31,15 @@ _COUNT_EVERY_S = 0.05
 class Means:
     """What the supervisor has and does not change while it lives."""
 
-    def __init__(self, folder: str, bounds: Limits, *, walled: bool) -> None:
+    def __init__(self, folder: str, bounds: Limits, level: str) -> None:
         self.folder = f"{folder}/{COMMANDS}"
-        self.walled = walled
+        self.ends = Ends(self.folder)
+        self.level = level
+        self.walled = level == "full"
+        # What will be the broker must stay outside the pod that we enter.
+        self.stem = Stem(folder) if self.walled else None
         self.limits = bounds
-        self.stock = Stock(folder, bounds, walled=walled)
+        self.stock = Stock(folder, bounds, walled=self.walled)
         # The kernel's own limit per user does not bind root.
         self.counts_processes = self.stock.bases.processes is None and os.geteuid() == 0
 
@@ -46,8 +52,7 @@ class Supervisor:
         self._selector = selector
         self._clients = clients
         self._commands: dict[str, Command] = {}
-        # Whose end could not be written, as on a full disk.
-        self._unsaved: dict[str, Outcome] = {}
+        self._keeping = Keeping()
         self._closing = False
         self._idle_since = self._counted_at = time.monotonic()
 
@@ -71,9 +76,7 @@ class Supervisor:
                     case _:
                         os.read(chosen.fd, 4096)
             self._look_after()
-        for key, result in self._unsaved.items():
-            with contextlib.suppress(OSError):
-                outcome.save_outcome(f"{self._means.folder}/{key}", result)
+        self._means.ends.write_again()
         self._clients.close()
         self._means.stock.close()
 
@@ -123,17 +126,16 @@ class Supervisor:
         result = command.outcome(self._means.limits, self._means.stock.memory_bytes)
         command.close()
         del self._commands[command.launch.key]
+        if not self._commands and (changed := self._keeping.restore()):
+            result = with_note(result, f"{UNDONE} {', '.join(changed)}")
         self._save(command.launch.key, result)
         self._clients.tell_end(command.launch.key, asdict(result))
         self._means.stock.leave(command.group)
 
     def _save(self, key: str, result: Outcome) -> None:
-        try:
-            outcome.save_outcome(f"{self._means.folder}/{key}", result)
-        except OSError as error:
-            # Who asks hears it from us; it is tried again when we end.
-            self._unsaved[key] = result
-            _say(f"{key}: {outcome.RESULT} could not be written: {error}")
+        # Who asks hears it from us; it is tried again when we end.
+        if why := self._means.ends.keep(key, result):
+            _say(f"{key}: {outcome.RESULT} could not be written: {why}")
 
     def _hear(self, client: Client) -> None:
         requests = client.requests()
@@ -159,14 +161,25 @@ class Supervisor:
                 if command := self._commands.get(key):
                     command.end("stopped", self._means.limits.grace_s)
                 return {"event": "stopping"}
+            case "network":
+                self._tell_broker(str(request["reach"]))
+                return {"event": "network"}
             case "close":
                 self.close()
                 return {"event": "closing"}
             case other:
                 raise ValueError(f"cannot {other!r} now")
 
+    def _tell_broker(self, reach: str) -> None:
+        try:
+            if self._means.stem:
+                self._means.stem.tell(reach)
+        except OSError as error:
+            # Commands run on without a network.
+            _say(f"the broker is gone: {error}")
+
     def _start(self, client: Client, wanted: Launch) -> Message:
-        if bool(wanted.walls) != self._means.walled:
+        if wanted.level != self._means.level:
             raise ValueError("this supervisor runs at another level")
         folder = f"{self._means.folder}/{wanted.key}"
         try:
@@ -184,15 +197,19 @@ class Supervisor:
         client.key = wanted.key
         try:
             self._spawn(wanted, folder, output)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             os.close(output)
             client.key = ""
+            if not self._commands:
+                self._keeping.restore()
             failed = Outcome("failed_to_start", note=str(error))
             self._save(wanted.key, failed)
             return {"event": "ended", "result": asdict(failed)}
         return {"event": "started"}
 
     def _spawn(self, wanted: Launch, folder: str, output: int) -> None:
+        if wanted.rules:
+            self._keeping.remember(wanted.rules.kept)
         # From here on it runs: nothing may fail before it is one of ours.
         process = self._means.stock.take(folder)
         capture = Capture(process.pipe, output, self._means.limits.output_bytes)
@@ -203,7 +220,7 @@ class Supervisor:
         if key in self._commands:
             client.key = key
             return {"event": "following"}
-        found = self._unsaved.get(key) or (outcome.load_outcome(f"{self._means.folder}/{key}") if key else None)
+        found = self._means.ends.find(key)
         return {"event": "ended", "result": asdict(found)} if found else {"event": "unknown"}
 
 
@@ -299,7 +316,7 @@ def _only_wake(_number: int, _frame: object) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`<session folder> <full|none> <limits as JSON>`. Returns at once where the session has a supervisor already."""
+    """`<session folder> <full|walls|none> <limits as JSON>`. Returns at once where the session has a supervisor."""
     folder, level, bounds = arguments
     os.umask(0o077)
     os.chdir(folder)
@@ -307,11 +324,12 @@ def main(arguments: list[str]) -> None:
     if not lock.take():
         os.write(ready, b"1")
         return
-    means = Means(folder, Limits(**json.loads(bounds)), walled=level == "full")
+    means = Means(folder, Limits(**json.loads(bounds)), level)
     if means.counts_processes:
         _come_first()
-    if means.walled:
+    if means.stem:
         pod.enter()
+        means.stem.open_doors()
     os.makedirs(COMMANDS, 0o700, exist_ok=True)
     limits.apply(means.limits, memory_bytes=None if means.stock.bases.memory else means.stock.memory_bytes)
     _mark_lost(means.folder)
