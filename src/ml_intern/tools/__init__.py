@@ -9,18 +9,26 @@ from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.paths import Roots
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.tool import Tool
+from ml_intern.tools.ask_user import AskUser
 from ml_intern.tools.bash import Bash
+from ml_intern.tools.bash_output import BashOutput
+from ml_intern.tools.bash_stop import BashStop
 from ml_intern.tools.edit import Edit
+from ml_intern.tools.find import Find
 from ml_intern.tools.plan import Plan
 from ml_intern.tools.read import Read
+from ml_intern.tools.recall import History, Recall
 from ml_intern.tools.scripts import Scripts
 from ml_intern.tools.write import Write
+
+_AFTER = f"{BashOutput.name} shows what it prints and waits for it; {BashStop.name} ends it."
 
 
 class Workshop(Struct, frozen=True):
     """What a session's tools work with. `environ` is the whole environment of commands; `folder` the session's own.
 
-    `environments` is the store of the environments that PEP 723 scripts run in.
+    `environments` is the store of the environments that PEP 723 scripts run in; `history` the session's own record.
+    `sees`: its model can look at images.
     """
 
     roots: Roots
@@ -29,16 +37,24 @@ class Workshop(Struct, frozen=True):
     environments: Path
     environ: Mapping[str, str]
     folder: Path
+    history: History
+    sees: bool = True
+    offline: bool = False
 
 
 def make_tools(workshop: Workshop) -> tuple[Tool, ...]:
     """Every tool of a session, in the order in which models are told of them."""
     roots = workshop.roots
-    scripts = Scripts(roots, workshop.environments, workshop.folder.resolve() / "scripts")
+    scripts = Scripts(roots, workshop.environments, workshop.folder.resolve() / "scripts", offline=workshop.offline)
     return (
-        Read(roots, workshop.blobs),
+        Read(roots, workshop.blobs, sees=workshop.sees),
+        Find(roots),
         Write(roots),
         Edit(roots),
-        Bash(workshop.commands, roots, workshop.blobs, scripts, workshop.environ),
+        Bash(workshop.commands, roots, workshop.blobs, scripts, workshop.environ, after=_AFTER),
+        BashOutput(workshop.commands, roots, workshop.blobs, workshop.folder),
+        BashStop(workshop.commands, roots),
         Plan(),
+        AskUser(),
+        Recall(workshop.history, workshop.blobs),
     )

@@ -16,10 +16,12 @@ from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
 from ml_intern.sandbox import files, repositories
 from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
+from ml_intern.sandbox.egress import refused_during
 from ml_intern.sandbox.paths import Roots, place, protected_again
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
+from ml_intern.tools import background
 from ml_intern.tools.endings import ending
 from ml_intern.tools.output import SHOWN_CHARS, cleaned, for_people, shortened
 from ml_intern.tools.scripts import Script, Scripts
@@ -41,6 +43,7 @@ class BashArgs(Arguments):
     command: str = Field(min_length=1, description="The command line.")
     timeout: int = Field(default=DEFAULT_TIMEOUT_S, ge=1, le=MOST_TIMEOUT_S, description="Deadline in seconds.")
     description: str = Field(default="", description="What it is for, in a few words.")
+    background: bool = Field(default=False, description="Leave it running and answer at once with its id.")
     work_dir: str = Field(default="", description="Folder to start in, if not the workspace.")
 
 
@@ -49,6 +52,7 @@ class _Planned(Struct, frozen=True):
     timeout_s: int
     cwd: str
     scripts: tuple[Script, ...]
+    background: bool
 
 
 class _Left(Struct, frozen=True):
@@ -59,21 +63,35 @@ class _Left(Struct, frozen=True):
 
 
 class Bash:
-    """See bash.md. `environ` is the whole environment of commands."""
+    """See bash.md. `environ` is the whole environment of commands; `after` says how to look after one left running."""
 
     name = "bash"
     args = BashArgs
 
     def __init__(
-        self, commands: Commands, roots: Roots, blobs: Blobs, scripts: Scripts, environ: Mapping[str, str]
+        self,
+        commands: Commands,
+        roots: Roots,
+        blobs: Blobs,
+        scripts: Scripts,
+        environ: Mapping[str, str],
+        *,
+        after: str = "",
     ) -> None:
         self._commands = commands
         self._roots = roots
         self._blobs = blobs
         self._scripts = scripts
         self._environ = environ
+        self._after = after
         self._walled: object = None
-        self.text = text_of(__file__, default=DEFAULT_TIMEOUT_S, most=MOST_TIMEOUT_S, shown=SHOWN_CHARS)
+        self.text = text_of(
+            __file__,
+            default=DEFAULT_TIMEOUT_S,
+            most=MOST_TIMEOUT_S,
+            shown=SHOWN_CHARS,
+            longer=background.DEFAULT_TIMEOUT_S,
+        )
 
     async def prepare(self, args: BashArgs, context: Context) -> Prepared:
         """The command, the scripts it runs, and whether packages are fetched for them.
@@ -95,7 +113,7 @@ class Bash:
             effects=tuple(effects),
             display=LogDisplay(args.command, args.description),
             replay="findable",
-            payload=_Planned(args.command, args.timeout, cwd, scripts),
+            payload=_Planned(args.command, _timeout(args), cwd, scripts, args.background),
             inputs=tuple((script.path, script.sha) for script in scripts),
         )
 
@@ -118,10 +136,15 @@ class Bash:
             roots=self._roots,
         )
         try:
-            ended = await self._commands.run(spec, _live(context.live))
+            if planned.background:
+                ended = await background.begin(self._commands, spec, _live(context.live))
+            else:
+                ended = await self._commands.run(spec, _live(context.live))
         except asyncio.CancelledError:
             await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
+        if ended is None:
+            return await self._left_running(planned.command, planned.timeout_s, before, context)
         return await self._result(planned.command, ended, before, context.view.files)
 
     async def recover(self, args: BashArgs, started: ToolStarted, context: Context) -> Result | None:
@@ -136,6 +159,8 @@ class Bash:
                 return None
             case Ended() as ended:
                 return await self._result(args.command, ended, before, context.view.files)
+            case Running() if args.background:
+                return await self._left_running(args.command, _timeout(args), before, context)
             case Running():
                 pass
         try:
@@ -144,6 +169,13 @@ class Bash:
             await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
         return await self._result(args.command, ended, before, context.view.files)
+
+    async def _left_running(self, command: str, timeout_s: int, before: Before, context: Context) -> Result:
+        found = await self._commands.find(context.key)
+        if found is not None:
+            await asyncio.to_thread(background.remember, found.output_path.parent, before)
+        text = f"It runs in the background as command {context.key}, for {timeout_s:,} s at most."
+        return Result(f"{text} {self._after}".strip(), LogDisplay(command, f"in the background as {context.key}"))
 
     def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
         cwd = self._start_folder(args.work_dir)
@@ -202,11 +234,18 @@ class Bash:
         traps = repositories.mend(self._roots, before.git)
         notes = changed_since(self._roots, ended.output_path.parent) if ended.reason == "lost" else []
         shown = output if len(output) <= SHOWN_CHARS else shortened(output, "")
-        notes += [f"A wall of the sandbox: {wall}" for wall in walls_in(shown, self._roots)]
+        walls = [*refused_during(ended.output_path.parent), *walls_in(shown, self._roots)]
+        notes += [f"A wall of the sandbox: {wall}" for wall in walls]
         after = changes(self._roots, before, ended.output_path.parent, known)
         # A name that is no UTF-8 could not stand in the record.
         told = [text.encode(errors="replace").decode() for text in (*traps, *after.told)]
         return _Left(output, after.facts, notes, told)
+
+
+def _timeout(args: BashArgs) -> int:
+    """What was said; else more where nobody waits for it."""
+    is_default = args.background and "timeout" not in args.model_fields_set
+    return background.DEFAULT_TIMEOUT_S if is_default else args.timeout
 
 
 def _live(send: Callable[[str], None]) -> Callable[[bytes], None]:

@@ -5,6 +5,7 @@ Knows no command and no blob store.
 
 import codecs
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_intern.base.text import clip, plain
 
@@ -16,6 +17,7 @@ PEOPLE_CHARS = 8_000
 
 _HEAD_SHARE = 0.25
 _PIECE_BYTES = 1 << 20
+_FRESH_BYTES = 8 << 20
 _LONGEST_LINE_CHARS = 4 << 20
 _CONTROLS = dict.fromkeys({*range(32), 127} - {9, 10, 13, 27})
 
@@ -42,6 +44,34 @@ def cleaned(path: Path) -> str:
                 rest = ""
     done.append(_clean(rest + decoder.decode(b"", final=True)))
     return "".join(done)
+
+
+class Fresh(NamedTuple):
+    """What was added to an output, as text; `offset` is where the next look begins, `skipped` bytes were not read."""
+
+    text: str
+    offset: int
+    skipped: int
+
+    @property
+    def lines(self) -> int:
+        """How many lines it has."""
+        return self.text.rstrip("\n").count("\n") + 1 if self.text.strip("\n") else 0
+
+
+def fresh(path: Path, offset: int, *, is_open: bool) -> Fresh:
+    """What stands behind the byte `offset`. While more may come, the last line is shown, but comes again. Blocks.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        begin = max(min(offset, size), size - _FRESH_BYTES)
+        file.seek(begin)
+        data = file.read(size - begin)
+    whole = data.rfind(b"\n") + 1 if is_open and len(data) < _FRESH_BYTES else len(data)
+    return Fresh(_clean(data.decode(errors="replace")), begin + whole, max(0, begin - min(offset, size)))
 
 
 def shortened(text: str, rest: str) -> str:

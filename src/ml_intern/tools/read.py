@@ -1,4 +1,4 @@
-"""Reads text files, folders and kept outputs, a page at a time. Knows no policy; the roots table is the wall."""
+"""Reads text, notebooks, PDFs, images, folders and kept outputs by pages. Knows no policy; roots are the wall."""
 
 import asyncio
 import codecs
@@ -6,29 +6,37 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from msgspec import Struct
 from pydantic import Field
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
 from ml_intern.base.text import visible
-from ml_intern.record.display import TextDisplay
+from ml_intern.record.display import ImageDisplay, TextDisplay
 from ml_intern.record.effects import Reads
 from ml_intern.record.events import ToolStarted
 from ml_intern.record.facts import Fact, FileRead
+from ml_intern.record.messages import Image
 from ml_intern.sandbox import files
 from ml_intern.sandbox.paths import Place, Roots, place
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
+from ml_intern.tools import notebooks
 from ml_intern.tools.changes import MOST_BYTES
 from ml_intern.tools.encoding import SNIFFED_BYTES, Binary, Encoding, sniff
 from ml_intern.tools.numbering import LINE_CHARS, PAGE_CHARS, Page
+from ml_intern.tools.pdf import MOST_BYTES as PDF_BYTES
+from ml_intern.tools.pdf import MOST_PAGES, read_pages
+from ml_intern.tools.pictures import MOST_BYTES as IMAGE_BYTES
+from ml_intern.tools.pictures import MOST_SIDE, Picture, is_whole, picture
 from ml_intern.tools.texts import text_of
 
 DEFAULT_LINES = 2_000
 _WINDOW_BYTES = 1 << 20
 _MOST_ENTRIES = 500
+_PDF = b"%PDF-"
 _BLOB = re.compile(r"blob:([0-9a-f]{64})")
 
 
@@ -38,6 +46,8 @@ class ReadArgs(Arguments):
     path: str = Field(description="File, folder, or blob:… address.")
     offset: int = Field(default=1, ge=0, description="First line, counted from 1.")
     limit: int = Field(default=DEFAULT_LINES, ge=1, description="Most lines.")
+    pages: str = Field(default="", description="Pages of a PDF: 5, 2-7, 9-.")
+    raw: bool = Field(default=False, description="A notebook as the JSON it is.")
 
 
 class _Wanted(Struct, frozen=True):
@@ -47,18 +57,30 @@ class _Wanted(Struct, frozen=True):
     name: str
     first: int
     most: int
+    pages: str = ""
+    raw: bool = False
+
+
+class _Media(Struct, frozen=True):
+    """A file that is no text, but that can be shown."""
+
+    data: bytes
+    kind: Picture | Literal["pdf"]
 
 
 class Read:
-    """See read.md."""
+    """See read.md. `sees`: the model can look at images."""
 
     name = "read"
     args = ReadArgs
 
-    def __init__(self, roots: Roots, blobs: Blobs) -> None:
+    def __init__(self, roots: Roots, blobs: Blobs, *, sees: bool = True) -> None:
+        self._sees = sees
         self._roots = roots
         self._blobs = blobs
-        self.text = text_of(__file__, lines=DEFAULT_LINES, page=PAGE_CHARS, line=LINE_CHARS)
+        self.text = text_of(
+            __file__, lines=DEFAULT_LINES, page=PAGE_CHARS, line=LINE_CHARS, side=MOST_SIDE, pages=MOST_PAGES
+        )
 
     async def prepare(self, args: ReadArgs, context: Context) -> Prepared:
         """Where the path leads.
@@ -76,7 +98,7 @@ class Read:
         else:
             source = place(self._roots, args.path, self._roots.workspace, write=False)
             name = source.inside
-        wanted = _Wanted(source, name, max(1, args.offset), args.limit)
+        wanted = _Wanted(source, name, max(1, args.offset), args.limit, args.pages, args.raw)
         return Prepared((Reads(name),), TextDisplay(name), "pure", wanted)
 
     async def run(self, prepared: Prepared, context: Context) -> Result:
@@ -93,12 +115,36 @@ class Read:
         if facts is not None and facts.kind == "folder":
             return await asyncio.to_thread(_folder, wanted.source)
         if facts is not None and facts.size > MOST_BYTES:
-            return await _large(wanted, wanted.source, facts.size)
-        return await asyncio.to_thread(_file, wanted, wanted.source)
+            found = await _large(wanted, wanted.source, facts.size)
+        else:
+            found = await asyncio.to_thread(_file, wanted, wanted.source)
+        match found:
+            case Result():
+                return found
+            case _Media(data=data, kind=kind):
+                return await _pdf(wanted, data) if kind == "pdf" else await self._image(wanted, data, kind)
 
     async def recover(self, args: ReadArgs, started: ToolStarted, context: Context) -> Result | None:
         """Nothing happened: reading leaves no trace."""
         return None
+
+    async def _image(self, wanted: _Wanted, data: bytes, kind: Picture) -> Result:
+        what = f"{kind.mime}, {kind.width:,} × {kind.height:,} pixels, {len(data):,} bytes"
+        if not self._sees:
+            text = f"{wanted.name} is an image ({what}). This model cannot see images: measure it with a command."
+            return Result(text, TextDisplay(wanted.name, what))
+        if max(kind.width, kind.height) > MOST_SIDE or len(data) > IMAGE_BYTES:
+            raise ToolFailed(
+                f"{wanted.name} is too large to look at: {what}; at most {MOST_SIDE:,} pixels a side "
+                f"and {IMAGE_BYTES:,} bytes.",
+                f"Save a smaller copy (lower dpi, or Pillow's thumbnail(({MOST_SIDE}, {MOST_SIDE}))), and read that.",
+            )
+        if not is_whole(data):
+            # A server that refuses it would refuse every later request, too.
+            raise ToolFailed(f"{wanted.name} ({what}) breaks off before its end.", "Make it anew.")
+        sha = await self._blobs.put(data)
+        image = Image(sha, kind.mime)
+        return Result(f"{wanted.name}: {what}; it follows.", ImageDisplay(wanted.name, sha, kind.mime), images=(image,))
 
     async def _blob(self, wanted: _Wanted, sha: str) -> Result:
         try:
@@ -135,16 +181,24 @@ def _row(entry: files.Entry) -> str:
             return f"{name}  ({kind})"
 
 
-def _file(wanted: _Wanted, source: Place) -> Result:
+def _file(wanted: _Wanted, source: Place) -> Result | _Media:
     """A file that fits into memory: what is shown and what is hashed are the same bytes."""
     data = files.read_bytes(source, 0, MOST_BYTES + 1)
+    if data.startswith(_PDF):
+        return _Media(data, "pdf")
     encoding = sniff(data[:SNIFFED_BYTES], whole=len(data) <= SNIFFED_BYTES)
     if isinstance(encoding, Encoding) and encoding.codec == "utf-8":
         # The head may be plain and the rest not.
         encoding = sniff(data, whole=True)
     if isinstance(encoding, Binary):
-        raise _binary(wanted, encoding, len(data))
+        return _media(wanted, encoding, data)
     text = encoding.decode(data)
+    if (
+        source.relative.endswith(notebooks.SUFFIX)
+        and not wanted.raw
+        and (cells := notebooks.notebook(text)) is not None
+    ):
+        return _notebook(wanted, cells, FileRead(source.inside, hashlib.sha256(data).hexdigest(), whole=False))
     page = Page(wanted.first, wanted.most)
     page.feed(text)
     page.close()
@@ -157,10 +211,40 @@ def _file(wanted: _Wanted, source: Place) -> Result:
     return _answer(wanted, page, notes, f"{lines:,} in all", fact)
 
 
-async def _large(wanted: _Wanted, source: Place, size: int) -> Result:
+def _media(wanted: _Wanted, found: Binary, data: bytes) -> _Media:
+    kind = picture(data)
+    if kind is None or not kind.width or not kind.height:
+        raise _binary(wanted, found, len(data))
+    return _Media(data, kind)
+
+
+def _notebook(wanted: _Wanted, cells: str, fact: FileRead) -> Result:
+    page = Page(wanted.first, wanted.most)
+    page.feed(cells)
+    page.close()
+    return _answer(wanted, page, ["a notebook's cells; raw shows its JSON"], f"{cells.count(chr(10)):,} in all", fact)
+
+
+async def _pdf(wanted: _Wanted, data: bytes) -> Result:
+    found = await read_pages(wanted.name, data, wanted.pages)
+    text = found.text()
+    page = Page(wanted.first, wanted.most)
+    page.feed(text)
+    page.close()
+    notes = [f"pages {found.first} to {found.last} of {found.count}"]
+    if found.last < found.count and not page.more:
+        notes.append(f"go on with pages={found.last + 1}-")
+    if not "".join(found.texts).strip():
+        notes.append("no text on them: they may be scanned")
+    return _answer(wanted, page, notes, f"{text.count(chr(10)):,} in these pages")
+
+
+async def _large(wanted: _Wanted, source: Place, size: int) -> Result | _Media:
     """A file that is never held whole; it is not hashed, so it cannot be edited."""
     head = await asyncio.to_thread(files.read_bytes, source, 0, SNIFFED_BYTES)
     encoding = sniff(head, whole=False)
+    if head.startswith(_PDF) and size <= PDF_BYTES:
+        return _Media(await asyncio.to_thread(files.read_bytes, source, 0, PDF_BYTES), "pdf")
     if isinstance(encoding, Binary):
         raise _binary(wanted, encoding, size)
 

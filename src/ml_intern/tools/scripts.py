@@ -34,12 +34,16 @@ class Script(Struct, frozen=True):
 
 
 class Scripts:
-    """Finds scripts through the roots and builds into `store`; `maps` is the folder of the maps that shims read."""
+    """Finds scripts through the roots and builds into `store`; `maps` is the folder of the maps that shims read.
 
-    def __init__(self, roots: Roots, store: Path, maps: Path) -> None:
+    `offline`: packages come from the cache only.
+    """
+
+    def __init__(self, roots: Roots, store: Path, maps: Path, *, offline: bool = False) -> None:
         self._roots = roots
         self._store = store
         self._maps = maps
+        self._offline = offline
 
     def look(self, command: str, cwd: str) -> tuple[Script, ...]:
         """The scripts that the command line seems to run. Blocks.
@@ -62,7 +66,7 @@ class Scripts:
         build = await asyncio.to_thread(_builder)
         pythons: dict[str, Path] = {}
         for script in described:
-            built = await build(script.text, store=self._store, on_line=on_line)
+            built = await build(script.text, store=self._store, on_line=on_line, offline=self._offline)
             pythons[script.path] = built.python
         return {"ML_INTERN_SCRIPTS": str(await asyncio.to_thread(write_map, self._maps, key, pythons))}
 

@@ -34,7 +34,8 @@ def walls_in(output: str, roots: Roots) -> tuple[str, ...]:
         )
     if _NO_NETWORK.search(output):
         found.append(
-            "commands have no network, only localhost of this session. Packages come from a script's PEP 723 header: "
+            "commands have no network, only localhost of this session and, where HTTPS_PROXY is set, through it, "
+            "package indexes, GitHub and the Hub (reads). Packages come from a script's PEP 723 header: "
             "name them in `dependencies` and run the script with `uv run`."
         )
     if _FORBIDDEN.search(output):
