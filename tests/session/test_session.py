@@ -294,7 +294,7 @@ async def test_the_time_of_a_turn_ends_it_in_mid_stream_and_keeps_the_text():
     assert (stop.reason, stopped.text, ended.reason) == ("limit", "half an answer", "limit")
     assert (ended.what, ended.remedy) == (
         "The time for this turn is up.",
-        "Resume the session, with a longer --max-time if needed.",
+        "Resume the session, with a longer --max-time or a later --until if needed.",
     )
     assert stage.log.view.purse.reserved == {}
 

@@ -19,9 +19,10 @@ def version(connection: sqlite3.Connection) -> int:
 
 @pytest.fixture
 def schema(tmp_path):
+    """The first step alone: what a later one adds is the test's choice."""
     folder = tmp_path / "schema"
-    shutil.copytree(SCHEMA, folder)
-    (folder / "9000_later.sql").unlink(missing_ok=True)
+    folder.mkdir()
+    shutil.copy(SCHEMA / "0001_record.sql", folder)
     return folder
 
 
@@ -75,7 +76,7 @@ def test_two_at_once_migrate_once(tmp_path):
             each.start()
         for each in threads:
             each.join()
-        assert {version(each) for each in connections} == {1}
+        assert {version(each) for each in connections} == {len(list(SCHEMA.glob("*.sql")))}
         for each in connections:
             each.close()
 

@@ -162,4 +162,4 @@ async def test_a_list_of_many_sessions_is_quick_once_known(store):
     listed = await summaries(store)
     print(f"500 sessions: {(time.perf_counter() - begin) * 1000:.1f} ms")
     assert time.perf_counter() - begin < 0.5
-    assert listed[0] == Summary("01000499", 20, 0, 1020, preview="hello", state="working")
+    assert listed[0] == Summary("01000499", 20, 0, 1020, title="hello", preview="hello", state="working")

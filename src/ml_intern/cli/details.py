@@ -23,7 +23,7 @@ def detail_lines(display: Display, most: int | None) -> list[str]:
         case LogDisplay(text=text) | DiffDisplay(diff=text) | TextDisplay(text=text):
             lines = text.splitlines()
         case TableDisplay(columns=columns, rows=rows):
-            lines = _table([columns, *rows])
+            lines = table_lines([columns, *rows])
         case LinkDisplay(url=url):
             lines = [url]
         case PlanDisplay() | ImageDisplay():
@@ -40,6 +40,7 @@ def _cut(lines: list[str], most: int | None) -> list[str]:
     return [*lines[:half], f"... {len(lines) - 2 * half:,} lines more (--full shows them) ...", *lines[-half:]]
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -14,7 +14,7 @@ from ml_intern.base.errors import MlInternError, SessionNotFound
 from ml_intern.base.money import Micro
 from ml_intern.base.money import show as dollars
 from ml_intern.base.text import one_line, visible
-from ml_intern.cli.details import detail_lines
+from ml_intern.cli.details import detail_lines, table_lines
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.progress import Progress
 from ml_intern.headless.report import held_lines
@@ -25,11 +25,14 @@ from ml_intern.record.events import (
     ModelChosen,
     ModelReplied,
     ModeSet,
+    Renamed,
     SessionStarted,
     ToolFinished,
+    Undone,
     UserSaid,
 )
 from ml_intern.record.view import View, fold
+from ml_intern.sandbox.egress import COLUMNS, Crossing, row
 
 MOST_LINES = 12
 """Lines of one call's output that `show` prints without --full."""
@@ -41,11 +44,12 @@ def list_sessions(as_json: bool, limit: int) -> Exit:
 
 
 class Wanted(Struct, frozen=True):
-    """How much of a session is shown: everything that was printed, its events as JSON, or one kept output."""
+    """How much of a session is shown: everything that was printed, its events as JSON, one kept output, its egress."""
 
     full: bool = False
     as_json: bool = False
     blob: str | None = None
+    egress: bool = False
 
 
 def show(session: str, wanted: Wanted) -> Exit:
@@ -84,12 +88,24 @@ async def _show(session: str, wanted: Wanted) -> None:
         if wanted.blob is not None:
             sys.stdout.buffer.write(await reading.blob(found, wanted.blob))
             return
+        if wanted.egress:
+            _print_egress(await reading.egress(found), as_json=wanted.as_json)
+            return
         entries = await reading.entries(found)
         owner = await reading.owner(found)
     if wanted.as_json:
         sys.stdout.buffer.write(b"".join(encode(entry) + b"\n" for entry in entries))
         return
     _print(entries, owner, None if wanted.full else MOST_LINES)
+
+
+def _print_egress(found: list[Crossing], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write("".join(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in found))
+    elif not found:
+        sys.stdout.write("No command of this session asked for a host outside.\n")
+    else:
+        sys.stdout.write("".join(f"{visible(line)}\n" for line in table_lines([COLUMNS, *map(row, found)])))
 
 
 def _print(entries: list[Entry], owner: str, most: int | None) -> None:
@@ -120,8 +136,8 @@ def _below(entry: Entry, most: int | None) -> list[str]:
 def _print_head(entry: Entry) -> None:
     """What progress leaves out because its reader has just said it."""
     match entry.event:
-        case SessionStarted(session=session, workspace=workspace):
-            line = f"session {session} in {workspace}"
+        case SessionStarted(session=session, workspace=workspace, forked_from=original):
+            line = f"session {session} in {workspace}" + (f", copied from {original}" if original else "")
         case ModelChosen(role=role, model=model, payer=payer):
             line = f"model ({role}): {model}, paid by {payer}"
         case CapSet(cap=cap):
@@ -130,6 +146,10 @@ def _print_head(entry: Entry) -> None:
             line = f"mode: {mode}, on ask: {on_ask}"
         case UserSaid(text=text):
             line = f"> {text}"
+        case Undone(upto=upto):
+            line = f"undone: the model no longer sees entries {upto + 1} to {entry.seq - 1}"
+        case Renamed(title=title):
+            line = f"title: {title}"
         case _:
             return
     sys.stdout.write(f"{visible(line)}\n")

@@ -35,4 +35,18 @@ class Stop(Struct, frozen=True):
     reason: Literal["interrupted", "limit"] = "interrupted"
 
 
-Command = Say | Answer | Stop
+class Rename(Struct, frozen=True):
+    """Give the session a title."""
+
+    id: str
+    title: str
+
+
+class Undo(Struct, frozen=True):
+    """Hide the last `turns` turns from the model. What they cost, changed and were answered stays."""
+
+    id: str
+    turns: int = 1
+
+
+Command = Say | Answer | Stop | Rename | Undo

@@ -21,10 +21,15 @@ from ml_intern.record.messages import Image, Prices, Reply, Usage
 VERSION = 1
 
 Mode = Literal["plan", "ask", "auto", "yolo"]
+"""From the strictest to the loosest."""
+LOOKING: Mode = "plan"
+"""The mode in which calls may only look."""
 OnAsk = Literal["deny", "hold"]
 Replay = Literal["pure", "idempotent", "findable", "unsafe"]
 Outcome = Literal["ok", "failed", "invalid", "denied", "stopped", "lost"]
 Ending = Literal["done", "failed", "budget", "limit", "held", "denied", "interrupted", "overflow"]
+Decision = Literal["allow", "ask", "deny"]
+Origin = Literal["flag", "user", "workspace"]
 Role = Literal["main", "research", "compaction", "title", "judge"]
 
 
@@ -76,10 +81,39 @@ class ModeSet(Struct, frozen=True, tag_field="type", tag="mode_set"):
 
 
 class LimitsSet(Struct, frozen=True, tag_field="type", tag="limits_set"):
-    """Most model replies and most seconds of one turn. None: no limit."""
+    """Most model replies and most seconds of one turn. None: no limit.
+
+    All work ends at `due`, a deadline that was set at `since` (both milliseconds since 1970).
+    """
 
     max_steps: int | None
     max_time_s: float | None
+    due: int | None = None
+    since: int | None = None
+
+
+class RuleGiven(Struct, frozen=True):
+    """A rule of policy as a person wrote it, and where: `--allow`/`--deny`, the user's file, the workspace's file."""
+
+    decision: Decision
+    text: str
+    origin: Origin
+
+
+class RulesSet(Struct, frozen=True, tag_field="type", tag="rules_set"):
+    """From here on calls are judged by these rules, too, and the model sees only these tools (None: all)."""
+
+    rules: tuple[RuleGiven, ...]
+    tools: tuple[str, ...] | None = None
+
+
+class BriefSet(Struct, frozen=True, tag_field="type", tag="brief_set"):
+    """What the model is told besides the conversation: `append` follows the system text, `schema` is the JSON Schema
+    (as text) that its answer must fit. Empty: none.
+    """
+
+    append: str
+    schema: str
 
 
 class UserSaid(Struct, frozen=True, tag_field="type", tag="user_said"):
@@ -282,6 +316,8 @@ Event = (
     | CapSet
     | ModeSet
     | LimitsSet
+    | RulesSet
+    | BriefSet
     | UserSaid
     | StopAsked
     | Nudged

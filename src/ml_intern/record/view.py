@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ml_intern.base.trail import Trail
 from ml_intern.record.events import (
+    BriefSet,
     Entry,
     LaneClosed,
     LaneOpened,
@@ -15,6 +17,7 @@ from ml_intern.record.events import (
     OwnerTook,
     Renamed,
     Role,
+    RulesSet,
     SessionClosed,
     SessionStarted,
     StopAsked,
@@ -28,18 +31,21 @@ from ml_intern.record.folds.plan import Plan, fold_plan
 from ml_intern.record.folds.purse import Purse, fold_purse
 from ml_intern.record.folds.transcript import Transcript, fold_transcript
 from ml_intern.record.folds.turn import Turn, fold_turn, with_wait
+from ml_intern.record.folds.turns import fold_turns
+from ml_intern.record.titles import title_of
 
 MAIN = "main"
 
 
 class Lane(Struct, frozen=True):
-    """The main agent or one sub-agent: its own transcript, calls and turn."""
+    """The main agent or one sub-agent: its own transcript, calls and turn. `turns`: where each visible one began."""
 
     opened: LaneOpened | None = None
     closed: LaneClosed | None = None
     transcript: Transcript = field(default_factory=Transcript)
     calls: Calls = field(default_factory=dict[str, OpenCall])
     turn: Turn = field(default_factory=Turn)
+    turns: Trail[int] = field(default_factory=Trail[int])
 
 
 class Settings(Struct, frozen=True):
@@ -49,6 +55,8 @@ class Settings(Struct, frozen=True):
     mode: ModeSet | None = None
     limits: LimitsSet = field(default_factory=lambda: LimitsSet(None, None))
     title: str = ""
+    rules: RulesSet = field(default_factory=lambda: RulesSet(()))
+    brief: BriefSet = field(default_factory=lambda: BriefSet("", ""))
 
 
 class View(Struct, frozen=True):
@@ -119,8 +127,14 @@ def _settings(settings: Settings, entry: Entry) -> Settings:
             return replace(settings, mode=mode)
         case LimitsSet() as limits:
             return replace(settings, limits=limits)
+        case RulesSet() as rules:
+            return replace(settings, rules=rules)
+        case BriefSet() as brief:
+            return replace(settings, brief=brief)
         case Renamed(title=title):
             return replace(settings, title=title)
+        case UserSaid(text=text) if not settings.title and entry.lane == MAIN:
+            return replace(settings, title=title_of(text))
         case _:
             return settings
 
@@ -133,9 +147,11 @@ def _lane(lane: Lane, entry: Entry) -> Lane:
             return replace(lane, closed=closed)
         case _:
             calls = fold_calls(lane.calls, entry)
+            turn = with_wait(fold_turn(lane.turn, entry), entry.at, waits=wait_for_person(calls))
             return replace(
                 lane,
                 transcript=fold_transcript(lane.transcript, entry),
                 calls=calls,
-                turn=with_wait(fold_turn(lane.turn, entry), entry.at, waits=wait_for_person(calls)),
+                turn=turn,
+                turns=fold_turns(lane.turns, turn, entry),
             )

@@ -2,9 +2,10 @@
 
 from typing import assert_never
 
-from ml_intern.record.commands import Answer, Command, Say, Stop
-from ml_intern.record.events import Event, StopAsked, ToolAnswered, UserSaid
+from ml_intern.record.commands import Answer, Command, Rename, Say, Stop, Undo
+from ml_intern.record.events import Event, Renamed, StopAsked, ToolAnswered, Undone, UserSaid
 from ml_intern.record.log import Refusal
+from ml_intern.record.titles import clean_title
 from ml_intern.record.view import MAIN, View
 
 DUPLICATE = Refusal("This command was already taken in.")
@@ -25,8 +26,27 @@ def take_in(view: View, command: Command) -> Event | Refusal:
             return _answer(view, command)
         case Stop():
             return stop_of(view, command, view.lane(MAIN).turn.started_seq)
+        case Rename(title=title):
+            cleaned = clean_title(title)
+            return Renamed(cleaned, "user") if cleaned else Refusal("The title is empty.", "Write some words.")
+        case Undo():
+            return _undo(view, command)
         case _ as never:
             assert_never(never)
+
+
+def _undo(view: View, undo: Undo) -> Event | Refusal:
+    """Only at rest: what runs would go on unseen."""
+    lane = view.lane(MAIN)
+    if lane.turn.open or lane.calls:
+        remedy = "Finish or stop it first: `ml-intern resume` goes on with it, `--deny all` refuses what waits."
+        return Refusal("A turn is open, and an undo would hide what it does.", remedy)
+    if undo.turns < 1:
+        return Refusal(f"{undo.turns} turns cannot be undone.", "Give a whole number of 1 or more.")
+    if undo.turns > len(lane.turns):
+        there = f"only {len(lane.turns)}" if len(lane.turns) else "none"
+        return Refusal(f"There are not {undo.turns} turns to undo, {there}.", "`ml-intern show` lists them.")
+    return Undone(undo.id, lane.turns[-undo.turns] - 1)
 
 
 def stop_of(view: View, stop: Stop, turn: int) -> Event | Refusal:

@@ -37,13 +37,14 @@ class TurnTimer:
 
     def _set(self) -> None:
         self._cancel()
-        turn, most_s = self._log.view.lane(MAIN).turn, self._log.view.settings.limits.max_time_s
+        turn, bounds = self._log.view.lane(MAIN).turn, self._log.view.settings.limits
         self._turn = turn.started_seq
-        if most_s is None or not turn.open:
-            return
-        passed_s = turn.passed_ms(self._clock.now_ms()) / 1000
-        loop = asyncio.get_running_loop()
-        self._handle = loop.call_later(max(0.0, most_s - passed_s), self._ring, turn.started_seq)
+        now_ms = self._clock.now_ms()
+        left_ms = [bounds.due - now_ms] if bounds.due is not None else []
+        left_ms += [bounds.max_time_s * 1000 - turn.passed_ms(now_ms)] if bounds.max_time_s is not None else []
+        if left_ms and turn.open:
+            loop = asyncio.get_running_loop()
+            self._handle = loop.call_later(max(0.0, min(left_ms) / 1000), self._ring, turn.started_seq)
 
     def _cancel(self) -> None:
         if self._handle is not None:

@@ -11,6 +11,7 @@ from ml_intern.base.errors import StoreFailed
 from ml_intern.record.secrets import Secrets
 from ml_intern.store.failures import of_system
 from ml_intern.store.folder import make_private_folder
+from ml_intern.store.space import require_space
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -28,7 +29,7 @@ class Blobs:
         Raises:
             StoreFailed: the disk refused.
         """
-        return await asyncio.to_thread(self._put, data)
+        return await asyncio.to_thread(self.keep, data)
 
     async def get(self, sha: str, offset: int = 0, limit: int | None = None) -> bytes:
         """`limit` bytes from `offset` on, fewer at the end, all without a limit. A whole read is checked by its hash.
@@ -46,17 +47,27 @@ class Blobs:
         """
         return await asyncio.to_thread(self._size, sha)
 
-    def _put(self, data: bytes) -> str:
+    def keep(self, data: bytes) -> str:
+        """What `put` does. Blocks: for a thread that puts many."""
         data = self._secrets.clean_bytes(data)
         sha = hashlib.sha256(data).hexdigest()
         path = self._path(sha)
         try:
             if not path.is_file() or path.stat().st_size != len(data):
                 make_private_folder(path.parent)
+                require_space(path.parent, len(data))
                 _write_whole(path, data)
         except OSError as error:
             raise of_system(error, path) from error
         return sha
+
+    def find(self, sha: str) -> bytes | None:
+        """All of the blob, None where there is no such. Blocks.
+
+        Raises:
+            StoreFailed: it cannot be read, or it is damaged.
+        """
+        return self._get(sha, 0, None) if self._path(sha).is_file() else None
 
     def _get(self, sha: str, offset: int, limit: int | None) -> bytes:
         size = self._size(sha)

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from msgspec import Struct
@@ -84,6 +85,37 @@ async def holder_of(store: SqliteStore, session: str) -> Holder | None:
     return await asyncio.to_thread(_holder_of, store, session)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path, doing: str) -> Generator[None]:
+    """Keep others out of the session folder, which exists, as long as it is made or removed. Blocks.
+
+    Raises:
+        SessionBusy: another process is at it.
+    """
+    with contextlib.ExitStack() as passing:
+        _enter(folder, _asker(doing), passing)
+        yield
+
+
+@contextlib.contextmanager
+def kept_free(store: SqliteStore, session: str) -> Generator[None]:
+    """Nobody owns `session`, and nobody can take it until the block ends. Keep it short. Blocks.
+
+    Raises:
+        SessionBusy: another process owns it, or is taking it.
+        SessionNotFound: it is gone.
+    """
+    folder = session_folder(store.data, session)
+    store.epoch(session)
+    make_private_folder(folder)
+    with contextlib.ExitStack() as passing:
+        _enter(folder, _asker("sweeping it"), passing)
+        path = folder / f"owner.{store.epoch(session)}"
+        if not _is_free(path, passing):
+            raise _busy(session, _told(path))
+        yield
+
+
 def _let_go(taking: asyncio.Future[Owner]) -> None:
     if not taking.cancelled() and taking.exception() is None:
         taking.result().release()
@@ -114,11 +146,18 @@ def _holder_of(store: SqliteStore, session: str) -> Holder | None:
     store.epoch(session)
     folder = session_folder(store.data, session)
     make_private_folder(folder)
-    asker = Holder(os.getpid(), "asking who owns it", socket.gethostname(), time.time_ns() // 1_000_000)
     with contextlib.ExitStack() as passing:
-        _enter(folder, asker, passing)
+        _enter(folder, _asker("asking who owns it"), passing)
         path = folder / f"owner.{store.epoch(session)}"
-        return None if not path.exists() or _try_lock(path, passing) is not None else _told(path)
+        return None if _is_free(path, passing) else _told(path)
+
+
+def _asker(doing: str) -> Holder:
+    return Holder(os.getpid(), doing, socket.gethostname(), time.time_ns() // 1_000_000)
+
+
+def _is_free(path: Path, passing: contextlib.ExitStack) -> bool:
+    return not path.exists() or _try_lock(path, passing) is not None
 
 
 def _enter(folder: Path, holder: Holder, passing: contextlib.ExitStack) -> None:

@@ -20,9 +20,11 @@ from ml_intern.record.events import (
     ToolAnswered,
     ToolHeld,
     TurnEnded,
+    Undone,
     UserSaid,
 )
 from ml_intern.record.folds.purse import Purse, fold_purse
+from ml_intern.record.titles import title_of
 from ml_intern.record.view import MAIN
 from ml_intern.store.sqlite import SqliteStore
 
@@ -105,7 +107,9 @@ def summarise(summary: Summary, entry: Entry) -> Summary:
             return replace(summary, title=title)
         case UserSaid(text=text):
             preview = summary.preview or one_line(text, _PREVIEW_CHARS)
-            return replace(summary, preview=preview, state="working")
+            return replace(summary, preview=preview, title=summary.title or title_of(text), state="working")
+        case Undone():
+            return replace(summary, state="done")
         case _:
             return replace(summary, state=_state(summary.state, entry))
 

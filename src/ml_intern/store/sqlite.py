@@ -20,7 +20,7 @@ T = TypeVar("T")
 BUSY_S = 10.0
 """How long a transaction waits for those of other processes."""
 _PAGE = 1000
-_SUBFOLDERS = ("blobs", "commands", "home", "tmp")
+SUBFOLDERS = ("blobs", "commands", "home", "tmp")
 
 _APPEND = """
 INSERT INTO events (session, seq, body)
@@ -75,7 +75,7 @@ class SqliteStore:
             StoreFailed: the store refused, or the id is in use.
         """
         folder = session_folder(self.data, session)
-        for name in _SUBFOLDERS:
+        for name in SUBFOLDERS:
             await asyncio.to_thread(make_private_folder, folder / name)
         await self.write(lambda db: db.execute("INSERT INTO sessions (id) VALUES (?)", (session,)), flush=False)
         return folder
@@ -144,8 +144,20 @@ class SqliteJournal:
     def _append(self, db: sqlite3.Connection, seq: int, line: bytes) -> None:
         values = {"session": self._session, "seq": seq, "line": line, "epoch": self._epoch}
         if db.execute(_APPEND, values).rowcount == 0:
-            what = f"Session {self._session} was taken over by another process; nothing more is written here."
-            raise StaleOwner(what, "Go on there, or resume it here with --take-over.")
+            raise self._stale()
+
+    def require_ours(self, db: sqlite3.Connection) -> None:
+        """Inside a transaction: make sure that the session is still ours.
+
+        Raises:
+            StaleOwner: it has another owner by now.
+        """
+        if _epoch(db, self._session) != self._epoch:
+            raise self._stale()
+
+    def _stale(self) -> StaleOwner:
+        what = f"Session {self._session} was taken over by another process; nothing more is written here."
+        return StaleOwner(what, "Go on there, or resume it here with --take-over.")
 
 
 def _page(db: sqlite3.Connection, session: str, after: int) -> list[tuple[int, bytes]]:

@@ -43,6 +43,13 @@ class Counted(Struct, frozen=True):
     tokens: int
 
 
+class Replaced(Struct, frozen=True):
+    """The `lines` that the compaction with this number took away: an undo beyond it brings them back."""
+
+    seq: int
+    lines: Trail[Line]
+
+
 class Transcript(Struct, frozen=True):
     """`lines` the model sees; `waiting` joins them when nothing is open; `later` when the turn has ended.
 
@@ -60,6 +67,7 @@ class Transcript(Struct, frozen=True):
     version: int = 0
     asked: Counted | None = None
     counted: Counted | None = None
+    replaced: tuple[Replaced, ...] = ()
 
 
 def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
@@ -80,12 +88,23 @@ def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
         case Compacted(upto=upto, summary=summary):
             kept = [line for line in transcript.lines if line.seq > upto]
             lines = Trail([Line(seq, Asked(summary, by="product")), *kept])
-            return replace(transcript, lines=lines, counted=None, version=transcript.version + 1)
+            replaced = (*transcript.replaced, Replaced(seq, transcript.lines))
+            return replace(transcript, lines=lines, counted=None, version=transcript.version + 1, replaced=replaced)
         case Undone(upto=upto):
-            kept = Trail(line for line in transcript.lines if line.seq <= upto)
-            return Transcript(lines=kept, version=transcript.version + 1)
+            return _undone(transcript, upto)
         case _:
             return _said(transcript, seq, event)
+
+
+def _undone(transcript: Transcript, upto: int) -> Transcript:
+    """What stood up to `upto`, also what a compaction after it replaced."""
+    beyond = [each for each in transcript.replaced if each.seq > upto]
+    lines = beyond[0].lines if beyond else transcript.lines
+    still = transcript.replaced[: len(transcript.replaced) - len(beyond)]
+    kept = [line for line in lines if line.seq <= upto]
+    if kept and isinstance(last := kept[-1].message, Reply) and last.calls:
+        kept.pop()  # its answers came later and are hidden: providers refuse calls without them
+    return Transcript(lines=Trail(kept), version=transcript.version + 1, replaced=still)
 
 
 def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:

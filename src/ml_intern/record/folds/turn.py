@@ -19,6 +19,7 @@ from ml_intern.record.events import (
     StopAsked,
     ToolFinished,
     TurnEnded,
+    Undone,
     UserSaid,
 )
 
@@ -83,6 +84,9 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
             if turn.queued:
                 return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, ended=ended)
             return replace(turn, open=False, ended=ended, stopping=None)
+        case Undone():
+            # How the turn before ended matters to nobody now: there is nothing to go on with.
+            return Turn(ended=TurnEnded("done"))
         case _:
             return _attempted(turn, entry.event)
 
@@ -110,7 +114,9 @@ def _attempted(turn: Turn, event: Event) -> Turn:
 def _asked_to_stop(reason: Literal["interrupted", "limit"]) -> Stopping:
     if reason == "limit":
         return Stopping(
-            "limit", "The time for this turn is up.", "Resume the session, with a longer --max-time if needed."
+            "limit",
+            "The time for this turn is up.",
+            "Resume the session, with a longer --max-time or a later --until if needed.",
         )
     return Stopping("interrupted", "The turn was stopped.", "Resume the session and say what to do next.")
 
