@@ -1,12 +1,15 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from ml_intern.base.errors import NoServer, Overflow, RateLimited, Unauthorised, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Finished, TextDelta
 from ml_intern.record.commands import Answer, Say, Stop
 from ml_intern.record.effects import Notifies
 from ml_intern.record.events import (
+    BriefSet,
     LimitsSet,
     ModelAsked,
     ModelFailed,
@@ -271,3 +274,41 @@ async def test_a_held_call_waits_for_a_person_and_survives_a_new_process() -> No
     await again.session.run()
     assert witness == ["hi"]
     assert again.of(TurnEnded)[0].reason == "done"
+
+
+@pytest.mark.parametrize(
+    ("second", "reason", "kinds"),
+    [('{"accuracy": 0.9}', "done", 1), ("Still words.", "failed", 1)],
+    ids=["then it fits", "then it does not"],
+)
+async def test_an_answer_that_is_not_the_json_asked_for_is_asked_for_once_more(second: str, reason: str, kinds: int):
+    stage = await set_stage(says("It is 0.9."), says(second))
+    await stage.log.add(BriefSet("", '{"type": "object", "required": ["accuracy"]}'))
+    await stage.session.send(Say(new_id(), "go"))
+    await stage.session.run()
+    [ended] = stage.of(TurnEnded)
+    assert ended.reason == reason
+    [nudged] = stage.of(Nudged)
+    assert "is no JSON" in nudged.text
+    assert stage.model.outcomes == []
+
+
+async def test_an_answer_that_is_the_json_asked_for_ends_the_turn():
+    stage = await set_stage(says('{"accuracy": 0.9}'))
+    await stage.log.add(BriefSet("", '{"type": "object", "required": ["accuracy"]}'))
+    await stage.session.send(Say(new_id(), "go"))
+    await stage.session.run()
+    assert stage.of(TurnEnded)[0].reason == "done"
+    assert stage.of(Nudged) == []
+
+
+@pytest.mark.watch_loop(limit_s=1.0)
+async def test_the_deadline_ends_a_turn_in_mid_command():
+    stuck = Note([], pause=asyncio.Event())
+    stage = await set_stage(calls(call("note")), tools=(stuck,))
+    now = stage.clock.now_ms()
+    await stage.log.add(LimitsSet(50, None, now + 200, now))
+    await stage.session.send(Say(new_id(), "go"))
+    async with asyncio.timeout(10):
+        await stage.session.run()
+    assert stage.of(TurnEnded)[0].reason == "limit"

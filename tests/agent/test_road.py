@@ -8,7 +8,7 @@ from ml_intern.base.ids import new_id
 from ml_intern.record.commands import Answer, Say, Stop
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import Destroys, Notifies, Publishes
-from ml_intern.record.events import ModeSet, ToolFinished, ToolHeld, ToolStarted, TurnEnded
+from ml_intern.record.events import ModeSet, RuleGiven, RulesSet, ToolFinished, ToolHeld, ToolStarted, TurnEnded
 from ml_intern.record.live import LiveItem
 from ml_intern.record.next import Wait
 from ml_intern.toolkit.tool import Result
@@ -293,3 +293,28 @@ async def test_an_empty_message_and_a_stop_at_rest_are_refused_in_a_sentence() -
     assert (await stage.session.send(Say(new_id(), "  "))) is not None
     assert (await stage.session.send(Stop(new_id()))) is not None
     assert "user_said" not in stage.kinds()
+
+
+@pytest.mark.parametrize("given", [(), (RuleGiven("allow", "publish hub:me/*, private", "flag"),)])
+async def test_rules_of_the_record_are_judged_and_a_denial_names_the_one_that_would_allow(given: Any) -> None:
+    witness: list[str] = []
+    publishes = Note(witness, effects=(Publishes("hub:me/model", public=False),))
+    stage = await set_stage(calls(call("note")), says("ok"), tools=(publishes,), mode=ModeSet("auto", "deny"))
+    await stage.log.add(RulesSet(given))
+    await play(stage)
+    [(outcome, text)] = answers(stage)
+    assert (outcome, len(witness)) == (("ok", 1) if given else ("denied", 0))
+    assert given or "--allow 'publish hub:me/model, private'" in text
+
+
+async def test_a_call_that_a_rule_denies_is_told_by_the_rule() -> None:
+    stage = await set_stage(calls(call("note")), says("ok"), tools=(Note([]),))
+    await stage.log.add(RulesSet((RuleGiven("deny", "write notes", "user"),)))
+    await play(stage)
+    assert answers(stage) == [
+        (
+            "denied",
+            "Denied: the rule `deny write notes` (the user's settings) forbids it. "
+            "Find another way, or ask the user to change that rule.",
+        )
+    ]

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.agent.context import Head, bound_tokens, make_request
+from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import ModelError, NoServer, Unreachable
 from ml_intern.base.ids import new_id
@@ -29,6 +31,7 @@ from ml_intern.record.events import (
     Role,
     TurnEnded,
 )
+from ml_intern.record.folds.purse import Purse
 from ml_intern.record.live import Live, LiveItem
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.messages import Reply
@@ -42,6 +45,10 @@ LONGEST_RETRY_AFTER_S = 900.0
 """A provider that wants a longer pause than this is as good as gone for an unattended turn."""
 
 
+_Claim = tuple[str, Micro | None]
+"""The id of an attempt to be, and what is left of the day (None: no cap)."""
+
+
 class Asker(Struct, frozen=True):
     """Asks the models of one session. `heads` are what each role is told before the conversation."""
 
@@ -50,6 +57,7 @@ class Asker(Struct, frozen=True):
     clock: Clock
     models: Mapping[Role, Model]
     heads: Mapping[Role, Head]
+    day: Day = EveryDay()
 
     async def ask(self, lane: str, role: Role = "main") -> None:
         """Make one attempt and record how it went, or end the turn where the purse cannot pay for one.
@@ -59,21 +67,37 @@ class Asker(Struct, frozen=True):
             SessionError: the record can no longer be written.
         """
         await self._close_lost(lane)
-        entry = await self.log.add(lambda view: self._propose(view, lane, role), lane)
+        key, left = new_id(), await self.day.left()
+        wanted = self._propose(self.log.view, lane, role, (key, left))
+        if isinstance(wanted, ModelAsked) and not await self.day.reserve(key, wanted.reserved):
+            return  # Another session was faster: the loop asks again, with what is left now.
+        entry = await self.log.add(lambda view: self._granted(view, lane, role, (key, left), wanted), lane)
         asked = entry.event if not isinstance(entry, Refusal) else None
         if isinstance(asked, ModelAsked):
             await self._attempt(lane, role, asked)
+        elif isinstance(wanted, ModelAsked):
+            self.day.book(key, 0)
 
-    def _propose(self, view: View, lane: str, role: Role) -> Event:
+    def _granted(self, view: View, lane: str, role: Role, claim: _Claim, granted: Event) -> Event | Refusal:
+        """The attempt as the view is now, unless it would take more of the day than was reserved."""
+        proposed = self._propose(view, lane, role, claim)
+        if isinstance(proposed, ModelAsked) and isinstance(granted, ModelAsked):
+            return proposed if proposed.reserved <= granted.reserved else Refusal("A message came in.")
+        return proposed if isinstance(proposed, TurnEnded) else Refusal("The budget was raised.")
+
+    def _propose(self, view: View, lane: str, role: Role, claim: _Claim) -> ModelAsked | TurnEnded:
+        key, left = claim
         chosen, head = view.settings.models[role], self.heads[role]
         bound = bound_tokens(view, lane, head)
-        quote = quote_attempt(view.purse, chosen, bound)
+        quote = quote_attempt(_with_day(view.purse, left), chosen, bound)
+        if quote is None and left is not None and left < view.purse.free:
+            return TurnEnded("budget", spent_words(left), REMEDY)
         if quote is None:
             cap = show(Micro(view.purse.cap or 0))
             left = show(Micro(view.purse.free))
             what = f"The budget cannot pay for another reply: {left} of {cap} is left."
             return TurnEnded("budget", what, "Resume the session with a higher --budget.")
-        return ModelAsked(new_id(), role, chosen.model, quote.reserved, bound, quote.max_output, head.digest)
+        return ModelAsked(key, role, chosen.model, quote.reserved, bound, quote.max_output, head.digest)
 
     async def _close_lost(self, lane: str) -> None:
         """An attempt found open is one whose process died: it may have been billed, so its worst case is booked."""
@@ -155,6 +179,11 @@ def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_m
         bound=usage is None,
         overrun=cost > asked.reserved,
     )
+
+
+def _with_day(purse: Purse, left: Micro | None) -> Purse:
+    """The purse, with no more in it than is left of the day."""
+    return purse if left is None else replace(purse, cap=min(purse.cap or 0, purse.committed + left))
 
 
 def _has_answered(view: View, lane: str) -> bool:

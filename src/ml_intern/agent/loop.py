@@ -7,12 +7,13 @@ from msgspec import Struct
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.road import Road
 from ml_intern.base.clock import Clock
+from ml_intern.policy.answer import unfit
 from ml_intern.policy.guards import ask_guards
 from ml_intern.policy.guards.verdicts import EndTurn, Nudge
 from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, TurnEnded
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
-from ml_intern.record.view import View
+from ml_intern.record.view import MAIN, View
 
 LOST = "The process ended while the model was answering."
 
@@ -71,9 +72,11 @@ def _closed(view: View, lane: str, what: str) -> ModelFailed | ModelStopped | Re
     return ModelFailed(lost.attempt, "lost", what, "", transient=True, cost=lost.reserved, bound=True)
 
 
-def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Refusal:
-    """The end of the turn, unless a message came in just now."""
+def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
+    """The end of the turn, unless a message came in just now or the answer is not the one that was asked for."""
     match next_step(view, lane, now_ms):
+        case Rest(ending=ending) if ending is not None and ending.reason == "done" and lane == MAIN:
+            return unfit(view, lane) or TurnEnded(ending.reason, ending.what, ending.remedy)
         case Rest(ending=ending) if ending is not None:
             return TurnEnded(ending.reason, ending.what, ending.remedy)
         case _:

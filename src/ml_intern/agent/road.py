@@ -7,17 +7,20 @@ can no longer be written, and cancellation, come out of it.
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
 from ml_intern.agent.binding import binding_of
+from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import MlInternError, SessionError
-from ml_intern.base.money import Micro, show
+from ml_intern.base.money import ZERO, Micro, show
 from ml_intern.policy.guards.malformed import INVALID
 from ml_intern.policy.judge import Ask, Deny, judge
+from ml_intern.policy.rules import parse_rules
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import is_read_only
 from ml_intern.record.events import Event, Outcome, ToolFinished, ToolHeld, ToolStarted
@@ -53,6 +56,7 @@ class Road(Struct, frozen=True):
     live: Live
     clock: Clock
     registry: Registry
+    day: Day = EveryDay()
 
     async def settle(self, lane: str) -> bool:
         """Take every open call of `lane` as far as it goes now; whether any moved.
@@ -148,8 +152,9 @@ class Road(Struct, frozen=True):
         prepared = await self._guarded(lane, call, tool.prepare, args, self._context(lane, call))
         if not isinstance(prepared, Prepared):
             return None
-        mode = self.log.view.settings.mode
-        verdict = judge(prepared.effects, mode.mode if mode is not None else "ask")
+        settings = self.log.view.settings
+        mode = settings.mode.mode if settings.mode is not None else "ask"
+        verdict = judge(prepared.effects, mode, parse_rules(settings.rules.rules))
         if isinstance(verdict, Deny):
             await self._finish(lane, call, "denied", f"Denied: {verdict.reason}. {verdict.remedy}")
             return None
@@ -159,10 +164,7 @@ class Road(Struct, frozen=True):
         """Hold the call, or answer "no" where nobody is there to ask."""
         mode = self.log.view.settings.mode
         if mode is None or mode.on_ask == "deny":
-            text = (
-                f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. Find another way."
-            )
-            await self._finish(lane, open_call.call, "denied", text)
+            await self._finish(lane, open_call.call, "denied", _nobody_there(ask))
             return
         reason = ask.reason
         if open_call.state == "approved":
@@ -191,8 +193,12 @@ class Road(Struct, frozen=True):
             prepared.inputs,
             prepared.writes,
         )
+        if not await self.day.reserve(call.id, started.reserved):
+            await self._finish(lane, call, "denied", f"Not run. {spent_words(await self.day.left() or ZERO)} {REMEDY}")
+            return
         entry = await self.log.add(lambda view: _reserve(view, lane, started), lane)
         if isinstance(entry, Refusal):
+            self.day.book(call.id, 0)
             outcome = "stopped" if self.log.view.lane(lane).turn.stopping is not None else "denied"
             await self._finish(lane, call, outcome, f"Not run. {entry.what} {entry.remedy}".strip())
             return
@@ -290,6 +296,14 @@ class Road(Struct, frozen=True):
 
         view = self.log.view
         return Context(call.id, call.id, lane, view.started.workspace if view.started else "", view, send)
+
+
+def _nobody_there(ask: Ask) -> str:
+    """The answer to a call that asks where nobody is there; it names the rule that would have allowed it."""
+    way = "Find another way."
+    if ask.rule:
+        way += f" The user can allow it beforehand with --allow {shlex.quote(ask.rule)}."
+    return f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. {way}"
 
 
 def _approves(open_call: OpenCall, binding: str) -> bool:

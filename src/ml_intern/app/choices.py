@@ -2,18 +2,21 @@
 Knows no door and no tool.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from msgspec import Struct
 
+from ml_intern.app.options import nearest
 from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import show, usd
 from ml_intern.model.catalog import describe, resolve
 from ml_intern.model.local import no_model
 from ml_intern.model.port import Model, ModelInfo
-from ml_intern.record.events import CapSet, Event, LimitsSet, ModelChosen, ModeSet
+from ml_intern.record.events import BriefSet, CapSet, Event, LimitsSet, ModelChosen, ModeSet, RulesSet
+from ml_intern.record.messages import Image
 from ml_intern.record.view import View
+from ml_intern.toolkit.tool import Tool
 
 
 class Played(Struct, frozen=True):
@@ -27,13 +30,18 @@ Players = Mapping[str, Callable[[], Played]]
 """Models that are played instead of asked, by id: a door that can go on with their sessions hands them in."""
 
 
+LoadImage = Callable[[Image], Awaitable[bytes]]
+"""Reads an image's bytes from where the session keeps them."""
+
+
 class Choice(Struct, frozen=True):
     """The model of a session: what is recorded of it, and how its access is made (imports its wire,
-    so not at start-up).
+    so not at start-up). `sees`: it can look at images, or nobody knows that it cannot.
     """
 
     event: ModelChosen
-    make: Callable[[], Model]
+    make: Callable[[LoadImage], Model]
+    sees: bool = True
 
 
 async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | None, players: Players) -> Choice:
@@ -45,7 +53,7 @@ async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | 
     if played is None and launch.model is None and recorded is not None and recorded.model in players:
         played = players[recorded.model]()
     if played is not None:
-        return Choice(_event(played.info, ""), lambda: played.model)
+        return Choice(_event(played.info, ""), lambda _: played.model, played.info.images is not False)
     model = launch.model or (recorded.model if recorded is not None else None)
     if model is None:
         raise await no_model(launch.environ)
@@ -54,25 +62,32 @@ async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | 
     endpoint = resolve(model, base_url, launch.environ)
     info = describe(model, base_url, launch.price or "", launch.environ)
     event = _event(info, base_url)
-    if recorded is not None and same and not launch.price and not launch.base_url:
-        event = recorded
+    if recorded is not None and same and recorded.prices is not None and not launch.price and not launch.base_url:
+        event = recorded  # prices None: imported, so that the prices of this machine count
     if event.prices is None:
         what = f"The price of {info.id} is not known, so no budget could hold."
         raise BadSettings(what, "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing).")
 
-    def make() -> Model:
-        from ml_intern.model.wire.chat import ChatModel  # httpx2 costs a quarter of a second: not before it is needed
+    sees = info.images is not False
 
-        return ChatModel(endpoint)
+    def make(load: LoadImage) -> Model:
+        # httpx2 costs a quarter of a second: not before it is needed.
+        if endpoint.provider.wire == "messages":
+            from ml_intern.model.wire.messages import MessagesModel
 
-    return Choice(event, make)
+            return MessagesModel(endpoint, load_image=load if sees else None)
+        from ml_intern.model.wire.chat import ChatModel
+
+        return ChatModel(endpoint, load_image=load if sees else None, has_tools=info.tools is not False)
+
+    return Choice(event, make, sees)
 
 
-def settings_events(view: View, launch: Launch, choice: Choice) -> list[Event]:
+def settings_events(view: View, launch: Launch, choice: Choice, tools: Iterable[Tool]) -> list[Event]:
     """What must be recorded so that the session runs as `launch` asks; nothing for what stays as it was.
 
     Raises:
-        BadSettings: the new cap is below what is already spent.
+        BadSettings: the new cap is below what is already spent, or `--tools` names what is no tool.
     """
     events: list[Event] = [] if view.settings.models.get("main") == choice.event else [choice.event]
     cap = launch.budget if launch.budget is not None else view.purse.cap
@@ -81,7 +96,22 @@ def settings_events(view: View, launch: Launch, choice: Choice) -> list[Event]:
         spent = f"--budget {show(launch.budget)} is less than what this session has spent."
         raise BadSettings(spent, f"It has spent {show(usd(view.purse.spent / 1_000_000))}: give more than that.")
     events += [CapSet(cap, "user")] if cap != view.purse.cap else []
-    return [*events, *_mode_events(view, launch), *_limit_events(view, launch)]
+    events += [*_mode_events(view, launch), *_limit_events(view, launch)]
+    seen_tools(tools, launch.tools)
+    return [*events, *_rule_events(view, launch), *_brief_events(view, launch)]
+
+
+def seen_tools(tools: Iterable[Tool], names: tuple[str, ...] | None) -> list[Tool]:
+    """The tools that the model may see: all, or those of `--tools`.
+
+    Raises:
+        BadSettings: there is no tool of such a name.
+    """
+    known = {tool.name: tool for tool in tools}
+    for name in names or ():
+        if name not in known:
+            raise BadSettings(f"There is no tool {name!r}.", nearest(name, list(known)))
+    return [tool for name, tool in known.items() if names is None or name in names]
 
 
 def _event(info: ModelInfo, base_url: str) -> ModelChosen:
@@ -99,5 +129,22 @@ def _mode_events(view: View, launch: Launch) -> list[Event]:
 def _limit_events(view: View, launch: Launch) -> list[Event]:
     now = view.settings.limits
     steps = launch.max_steps or now.max_steps or DEFAULT_STEPS
-    wanted = LimitsSet(steps, launch.max_time_s or now.max_time_s)
+    due, since = (now.due, now.since) if launch.due is None else (launch.due, launch.since)
+    wanted = LimitsSet(steps, launch.max_time_s or now.max_time_s, due, since)
+    return [wanted] if wanted != now else []
+
+
+def _rule_events(view: View, launch: Launch) -> list[Event]:
+    """Rules of flags are the session's for good; rules of files hold as the files are now."""
+    now = view.settings.rules
+    kept = [rule for rule in now.rules if rule.origin == "flag"]
+    rules = tuple(dict.fromkeys((*kept, *launch.rules)))
+    wanted = RulesSet(rules, now.tools if launch.tools is None else launch.tools)
+    return [wanted] if wanted != now else []
+
+
+def _brief_events(view: View, launch: Launch) -> list[Event]:
+    now = view.settings.brief
+    append = now.append if launch.append_system is None else launch.append_system
+    wanted = BriefSet(append, now.schema if launch.output_schema is None else launch.output_schema)
     return [wanted] if wanted != now else []

@@ -9,6 +9,7 @@ from platformdirs import PlatformDirs
 
 APP = "ml-intern"
 DATA_VARIABLE = "ML_INTERN_DATA"
+CONFIG_VARIABLE = "ML_INTERN_CONFIG"
 
 
 class Places(Struct, frozen=True):
@@ -33,3 +34,11 @@ def find_places(environ: Mapping[str, str] = os.environ) -> Places:
     folders = PlatformDirs(APP, appauthor=False)
     data = environ.get(DATA_VARIABLE)
     return Places(Path(data).absolute() if data else Path(folders.user_data_dir), Path(folders.user_cache_dir))
+
+
+def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's own settings, whether they are there or not; ML_INTERN_CONFIG names another file."""
+    given = environ.get(CONFIG_VARIABLE)
+    return (
+        Path(given).absolute() if given else Path(PlatformDirs(APP, appauthor=False).user_config_dir) / "settings.toml"
+    )

@@ -1,5 +1,6 @@
 """Reading sessions without owning them: the list, the entries, the blobs. Knows no door and no loop."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from ml_intern.app.places import find_places
 from ml_intern.record.codec import decode
 from ml_intern.record.events import Entry
 from ml_intern.record.secrets import Secrets
+from ml_intern.sandbox.egress import Crossing, crossings
 from ml_intern.store.blobs import Blobs
 from ml_intern.store.folder import session_folder
 from ml_intern.store.lock import holder_of
@@ -41,6 +43,10 @@ class Reading(Struct, frozen=True):
         """The process that has the session open, in words; empty where none has."""
         holder = await holder_of(self.store, session)
         return str(holder) if holder is not None else ""
+
+    async def egress(self, session: str) -> list[Crossing]:
+        """What commands of the session asked for outside."""
+        return await asyncio.to_thread(lambda: list(crossings(session_folder(self.store.data, session))))
 
     async def blob(self, session: str, sha: str) -> bytes:
         """A kept output.

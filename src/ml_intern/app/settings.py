@@ -1,28 +1,37 @@
-"""What a run was asked for, from flags and environment, checked before anything starts.
+"""What a run was asked for, from flags, environment and settings files, checked before anything starts.
 Knows no door and no adapter.
 """
 
 import os
-import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import asdict
 
+from ml_intern.app.deadline import due_of
+from ml_intern.app.options import BY_NAME, MODES, ON_ASK, OPTIONS, seconds_of
+from ml_intern.app.sources import Said
 from ml_intern.base.errors import BadSettings
-from ml_intern.base.money import Micro, usd
-from ml_intern.record.events import Mode, OnAsk
+from ml_intern.base.money import Micro
+from ml_intern.policy.answer import check_schema
+from ml_intern.policy.rules import parse_rule
+from ml_intern.record.events import Decision, Mode, OnAsk, RuleGiven
 
-DEFAULT_BUDGET = "5.00"
-DEFAULT_STEPS = 300
-MODES: tuple[Mode, ...] = ("ask", "auto")
-ON_ASK: tuple[OnAsk, ...] = ("deny", "hold")
+__all__ = ["DEFAULT_BUDGET", "DEFAULT_STEPS", "MODES", "ON_ASK", "Flags", "Launch", "make_launch", "seconds_of"]
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+DEFAULT_BUDGET = BY_NAME["budget.session"].default
+DEFAULT_STEPS = int(BY_NAME["max_steps"].default)
+
+_MOST_TEXT = 100_000
 
 
 class Launch(Struct, frozen=True):
-    """One run. None: not said, so a resumed session keeps what it had and a new one takes the default."""
+    """One run. None: not said, so a resumed session keeps what it had and a new one takes what the files say, or the
+    default. `due` and `since` are a deadline and when it was set, in milliseconds since 1970.
+    """
 
     cwd: Path
     model: str | None = None
@@ -31,8 +40,18 @@ class Launch(Struct, frozen=True):
     mode: Mode | None = None
     on_ask: OnAsk | None = None
     budget: Micro | None = None
+    day_budget: Micro | None = None
+    storage_max: int | None = None
     max_steps: int | None = None
     max_time_s: float | None = None
+    due: int | None = None
+    since: int | None = None
+    tools: tuple[str, ...] | None = None
+    rules: tuple[RuleGiven, ...] = ()
+    append_system: str | None = None
+    output_schema: str | None = None
+    offline: bool = False
+    level: str | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -46,59 +65,119 @@ class Flags(Struct, frozen=True):
     mode: str | None = None
     on_ask: str | None = None
     budget: str | None = None
+    day_budget: str | None = None
+    storage_max: str | None = None
     max_steps: int | None = None
     max_time: str | None = None
+    until: str | None = None
+    lasting: str | None = None
+    tools: str | None = None
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    append_system: str | None = None
+    output_schema: str | None = None
+    offline: bool = False
+    level: str | None = None
 
 
-def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ) -> Launch:
-    """The run that these flags and variables ask for; a flag wins over its variable.
+def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: int | None = None) -> Launch:
+    """The run that these flags and variables ask for; a flag wins over its variable. Files are read later, when the
+    workspace is known (`app/standing.py`).
 
     Raises:
         BadSettings: one of them is wrong; the sentence names it.
     """
-    workspace = Path(flags.cwd or os.getcwd()).resolve()
-    if not workspace.is_dir():
-        raise BadSettings(f"--cwd {flags.cwd}: there is no such folder.", "Name a folder that exists.")
-    if flags.max_steps is not None and flags.max_steps < 1:
-        raise BadSettings(f"--max-steps {flags.max_steps} leaves nothing to do.", "Give a whole number of 1 or more.")
-    budget = flags.budget or environ.get("ML_INTERN_BUDGET")
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    said = said_aloud(asdict(flags), environ)
+    value = {name: said[name].value if name in said else None for name in BY_NAME}
+    due = due_of(flags.until, flags.lasting, now_ms)
+    appended: str | None = value["append_system"]
     return Launch(
-        cwd=workspace,
-        model=flags.model or environ.get("ML_INTERN_MODEL") or None,
-        base_url=flags.base_url or environ.get("ML_INTERN_BASE_URL") or None,
-        price=flags.price,
-        mode=_mode(flags.mode or environ.get("ML_INTERN_MODE")),
-        on_ask=_on_ask(flags.on_ask),
-        budget=usd(budget) if budget else None,
-        max_steps=flags.max_steps,
-        max_time_s=_seconds(flags.max_time) if flags.max_time else None,
+        cwd=workspace_of(flags.cwd),
+        model=value["model"],
+        base_url=value["base_url"],
+        price=value["price"],
+        mode=value["mode"],
+        on_ask=value["on_ask"],
+        budget=value["budget.session"],
+        day_budget=value["budget.day"],
+        storage_max=value["storage.max"],
+        max_steps=value["max_steps"],
+        max_time_s=value["max_time"],
+        due=due,
+        since=now_ms if due is not None else None,
+        tools=value["tools"],
+        rules=(*_rules("allow", flags.allow), *_rules("deny", flags.deny)),
+        append_system=read_text(appended, Path.cwd()) if appended is not None else None,
+        output_schema=_schema(flags.output_schema),
+        offline=flags.offline or environ.get("ML_INTERN_OFFLINE", "") not in {"", "0", "false", "no"},
+        level=flags.level or environ.get("ML_INTERN_LEVEL") or None,
         environ=dict(environ),
     )
 
 
-def _mode(mode: str | None) -> Mode | None:
-    if not mode:
-        return None
-    found: Mode | None = next((each for each in MODES if each == mode), None)
-    if found is None:
-        raise BadSettings(f"There is no mode {mode!r}.", f"Choose one of: {', '.join(MODES)}.")
+def workspace_of(cwd: str | None) -> Path:
+    """The folder that `--cwd` names, or this one.
+
+    Raises:
+        BadSettings: there is no such folder.
+    """
+    workspace = Path(cwd or os.getcwd()).resolve()
+    if not workspace.is_dir():
+        raise BadSettings(f"--cwd {cwd}: there is no such folder.", "Name a folder that exists.")
+    return workspace
+
+
+def said_aloud(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Said]:
+    """What flags and variables say of the settings in the table, by name.
+
+    Raises:
+        BadSettings: a value is wrong.
+    """
+    found: dict[str, Said] = {}
+    for option in OPTIONS:
+        given = flags.get(option.field)
+        text, origin = (str(given), option.flag) if given is not None else (environ.get(option.variable), "")
+        if text is not None and (text or origin):
+            found[option.name] = Said(option.parse(text, origin or option.variable), origin or option.variable)
     return found
 
 
-def _on_ask(on_ask: str | None) -> OnAsk | None:
-    if not on_ask:
+def read_text(given: str, folder: Path) -> str:
+    """The text itself, or what the file holds that `@FILE` names (from `folder`).
+
+    Raises:
+        BadSettings: the file cannot be read.
+    """
+    if not given.startswith("@"):
+        return given
+    path = folder / Path(given[1:]).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadSettings(f"{path} cannot be read: {error}.", "Name a file that holds text.") from error
+    if len(text) > _MOST_TEXT:
+        raise BadSettings(f"{path} is longer than {_MOST_TEXT:,} characters.", "Shorten it.")
+    return text
+
+
+def _rules(decision: Decision, texts: tuple[str, ...]) -> list[RuleGiven]:
+    given = [RuleGiven(decision, text.strip(), "flag") for text in texts]
+    for each in given:
+        try:
+            parse_rule(each)
+        except BadSettings as error:
+            raise BadSettings(f"--{decision}: {error.what}", error.remedy) from error
+    return given
+
+
+def _schema(path: str | None) -> str | None:
+    if path is None:
         return None
-    found: OnAsk | None = next((each for each in ON_ASK if each == on_ask), None)
-    if found is None:
-        raise BadSettings(f"--on-ask {on_ask} is not known.", f"Choose one of: {', '.join(ON_ASK)}.")
-    return found
-
-
-def _seconds(text: str) -> float:
-    """Seconds of `90`, `90s`, `15m`, `1.5h`, `1h30m`."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
-    total = hours * 3600 + minutes * 60 + seconds
-    if total <= 0:
-        raise BadSettings(f"--max-time {text} is not a length of time.", "Write it as 90s, 15m, 2h or 1h30m.")
-    return total
+    text = read_text(f"@{path}", Path.cwd())
+    try:
+        check_schema(text)
+    except ValueError as error:
+        what = f"--output-schema {path}: {error}."
+        raise BadSettings(what, "Give a JSON Schema; see the manual for the keywords that are checked.") from error
+    return text

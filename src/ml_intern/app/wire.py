@@ -1,12 +1,14 @@
 """The one place where adapters are chosen and tools are built from the ports they name. Knows no door."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern import __version__
 from ml_intern.agent.ask import Asker
@@ -14,45 +16,60 @@ from ml_intern.agent.context import Head
 from ml_intern.agent.loop import Worker
 from ml_intern.agent.prompt import main_prompt
 from ml_intern.agent.road import Road
-from ml_intern.app.choices import Played, Players, choose, settings_events
+from ml_intern.app.choices import Choice, Played, Players, choose, seen_tools, settings_events
+from ml_intern.app.level import find_walls
 from ml_intern.app.places import Places, find_places
 from ml_intern.app.settings import Launch
+from ml_intern.app.standing import settled, stand
 from ml_intern.app.traces import traces_kept
 from ml_intern.base.clock import SystemClock
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
-from ml_intern.model.keys import known_secrets
+from ml_intern.model.keys import find_key, known_secrets
 from ml_intern.model.port import Model, ToolSpec
 from ml_intern.record.events import OwnerTook, SessionStarted
 from ml_intern.record.live import Live
 from ml_intern.record.log import Log
 from ml_intern.record.secrets import Secrets
-from ml_intern.record.view import View
-from ml_intern.sandbox import variables
+from ml_intern.record.view import MAIN, View
+from ml_intern.sandbox import network, variables
 from ml_intern.sandbox.commands import Commands
-from ml_intern.sandbox.levels import Level, Probe, probe, require
+from ml_intern.sandbox.levels import Level, Probe
 from ml_intern.sandbox.paths import Roots, command_path, session_roots
+from ml_intern.sandbox.walls import variables as walls_variables
+from ml_intern.sandbox.walls import without_mounts
 from ml_intern.session.session import Session
 from ml_intern.store.blobs import Blobs
+from ml_intern.store.day import DayPurse
 from ml_intern.store.folder import session_folder
 from ml_intern.store.lock import Owner, take
-from ml_intern.store.sessions import resolve
+from ml_intern.store.sessions import resolve, summaries
+from ml_intern.store.space import require_quota, require_space
 from ml_intern.store.sqlite import SqliteStore
 from ml_intern.toolkit.registry import Registry
-from ml_intern.tools import Workshop, make_tools
+from ml_intern.toolkit.tool import Tool
+from ml_intern.tools import History, Workshop, background, make_tools
 
 WALLS = {
     Level.FULL: "namespaces and a system-call filter",
-    Level.WALLS: "Landlock and a system-call filter",
+    Level.WALLS: "Landlock and a system-call filter; no network, not even localhost, no shared memory and no sockets: "
+    "set num_workers=0 and start no worker pools; temporary files go to $TMPDIR, not /tmp",
     Level.NONE: "none",
 }
 
 
+async def _nothing() -> list[tuple[str, str]]:
+    return []
+
+
 class Opened(Struct, frozen=True):
-    """A session that this process owns, and one line about it for a person."""
+    """A session that this process owns, one line about it for a person, and one about settings that do not count."""
 
     session: Session
     summary: str
+    note: str = ""
+    background: Callable[[], Awaitable[list[tuple[str, str]]]] = _nothing
+    """Id and command line of each command that was left running."""
 
 
 @asynccontextmanager
@@ -72,12 +89,14 @@ async def open_session(
         BadSettings, SessionNotFound, SessionBusy, StoreFailed, LevelTooLow: nothing was started.
     """
     places = find_places(launch.environ)
-    probing = asyncio.create_task(asyncio.to_thread(_walls, places))
+    probing = asyncio.create_task(asyncio.to_thread(find_walls, launch.level, places))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_ended, probing)
         store = await SqliteStore.open(places.data)
         stack.push_async_callback(store.close)
         session = await resolve(store, resume) if resume is not None else ""
+        launch, note = await _settled(launch, store, session) if played is None else (launch, "")
+        await asyncio.to_thread(_require_room, launch, places.data, session)
         choice = await choose(launch, None, played, players) if not session else None
         walls = await probing
         if not session:
@@ -91,24 +110,35 @@ async def open_session(
         log = await _open_log(owner, launch, session)
         stack.enter_context(traces_kept(folder / "errors.log", log.secrets))
         choice = choice or await choose(launch, log.view.settings.models.get("main"), played, players)
-        for event in settings_events(log.view, launch, choice):
-            await log.add(event)
-        model = await asyncio.to_thread(choice.make)
+        model = await asyncio.to_thread(_make, choice, Blobs(folder / "blobs", log.secrets))
         stack.push_async_callback(model.aclose)
-        commands = Commands(folder, walls.level, bwrap=walls.bwrap)
-        stack.push_async_callback(_put_away, commands)
-        workshop = await asyncio.to_thread(_workshop, log, launch, places, folder, commands)
-        yield Opened(_assemble(log, model, Registry(make_tools(workshop)), walls), _summary(log.view, walls))
+        commands = await asyncio.to_thread(_commands, launch, folder, walls)
+        workshop = await asyncio.to_thread(_workshop, log, owner.journal, launch, places, commands)
+        stack.push_async_callback(_put_away, workshop, log)
+        tools = make_tools(replace(workshop, sees=choice.sees))
+        for event in settings_events(log.view, launch, choice, tools):
+            await log.add(event)
+        yield Opened(
+            _assemble(log, model, tools, walls, _day(stack, store, log, launch)),
+            _summary(log.view, walls),
+            note,
+            partial(background.running, commands, folder),
+        )
+
+
+def _make(choice: Choice, blobs: Blobs) -> Model:
+    return choice.make(lambda image: blobs.get(image.sha))
+
+
+def _require_room(launch: Launch, data: Path, session: str) -> None:
+    """A session that goes on may always do so within what the disk holds."""
+    require_space(data)
+    if not session and launch.storage_max is not None:
+        require_quota(data, launch.storage_max)
 
 
 async def _ended(task: asyncio.Task[Probe]) -> None:
     await asyncio.wait([task])
-
-
-def _walls(places: Places) -> Probe:
-    found = probe(places.level)
-    require(found, Level.WALLS)
-    return found
 
 
 async def _open_log(owner: Owner, launch: Launch, session: str) -> Log:
@@ -119,18 +149,41 @@ async def _open_log(owner: Owner, launch: Launch, session: str) -> Log:
     return log
 
 
-def _workshop(log: Log, launch: Launch, places: Places, folder: Path, commands: Commands) -> Workshop:
+async def _settled(launch: Launch, store: SqliteStore, session: str) -> tuple[Launch, str]:
+    """The launch with what the settings files of its workspace say, and what of that does not count."""
+    kept = [each.workspace for each in await summaries(store) if each.id == session] if session else []
+    workspace = Path(kept[0]) if kept else launch.cwd
+    standing = await asyncio.to_thread(stand, workspace, launch.environ)
+    return settled(launch, standing, resumed=bool(session)), standing.note
+
+
+def _workshop(log: Log, history: History, launch: Launch, places: Places, commands: Commands) -> Workshop:
     """What the session's tools are built from: its folder and the user's environment. Blocks."""
     assert log.view.started is not None
+    folder = session_folder(places.data, log.view.started.session)
     roots = _roots(launch, Path(log.view.started.workspace), places, folder)
+    environ = {**variables.inside(launch.environ, roots.home, command_path()), **network.inside(commands.reach)}
+    if commands.level is Level.WALLS:
+        roots, environ = without_mounts(roots), {**environ, **walls_variables(folder)}
     return Workshop(
         roots=roots,
         commands=commands,
         blobs=Blobs(folder / "blobs", log.secrets),
         environments=places.environments,
-        environ=variables.inside(launch.environ, roots.home, command_path()),
+        environ=environ,
         folder=folder,
+        history=history,
+        offline=launch.offline,
     )
+
+
+def _commands(launch: Launch, folder: Path, walls: Probe) -> Commands:
+    """The session's commands, and what their broker lets through: there is one at the full level only. Blocks."""
+    if walls.level < Level.FULL:
+        return Commands(folder, walls.level)
+    key = find_key(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), launch.environ)
+    reach = network.make_reach(launch.environ, token=key.value if key else "", offline=launch.offline)
+    return Commands(folder, walls.level, bwrap=walls.bwrap, reach=reach)
 
 
 def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roots:
@@ -138,19 +191,30 @@ def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roo
     return session_roots(workspace, folder, places.environments, also_read=also_read)
 
 
-async def _put_away(commands: Commands) -> None:
-    """Nothing runs at rest, so the session's supervisor may go; after a crash or a stop it ends what is left itself."""
-    if not await commands.running():
-        await commands.close()
+async def _put_away(workshop: Workshop, log: Log) -> None:
+    """What runs in the background ends with a turn's end; a turn that waits or broke off finds it again."""
+    if log.view.lane(MAIN).turn.open and await workshop.commands.running():
+        return
+    await workshop.commands.close()
+    await asyncio.to_thread(background.settle_all, workshop.roots, workshop.folder)
 
 
-def _assemble(log: Log, model: Model, registry: Registry, walls: Probe) -> Session:
+def _day(stack: AsyncExitStack, store: SqliteStore, log: Log, launch: Launch) -> DayPurse:
+    """The day's budget; all is booked before the store closes."""
+    day = DayPurse(store, SystemClock(), launch.day_budget)
+    stack.callback(log.read_with(day.read))
+    stack.push_async_callback(day.settle)
+    return day
+
+
+def _assemble(log: Log, model: Model, tools: Iterable[Tool], walls: Probe, day: DayPurse) -> Session:
     live = Live()
+    registry = Registry(seen_tools(tools, log.view.settings.rules.tools))
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
     head = Head(main_prompt(log.view, WALLS[walls.level]), specs)
     clock = SystemClock()
-    asker = Asker(log, live, clock, {"main": model}, {"main": head})
-    return Session(Worker(log, asker, Road(log, live, clock, registry), clock), live)
+    asker = Asker(log, live, clock, {"main": model}, {"main": head}, day)
+    return Session(Worker(log, asker, Road(log, live, clock, registry, day), clock), live)
 
 
 def _summary(view: View, walls: Probe) -> str:

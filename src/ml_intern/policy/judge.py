@@ -1,10 +1,16 @@
-"""Judges what a call would do: allow, ask or deny; the strictest effect wins. Pure; knows no tool and no door."""
+"""Judges what a call would do: allow, ask or deny; the strictest wins. Pure; knows no tool and no door.
 
+Over the mode stand the rules: one that asks or denies holds in every mode, one that allows frees only what would be
+asked, and never what is on the floor.
+"""
+
+from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec import Struct
 
 from ml_intern.base.money import Micro, show
+from ml_intern.policy.rules import Rule, rule_for
 from ml_intern.record.effects import (
     Destroys,
     Effect,
@@ -16,7 +22,7 @@ from ml_intern.record.effects import (
     Spends,
     Writes,
 )
-from ml_intern.record.events import Mode
+from ml_intern.record.events import LOOKING, Mode
 
 
 class Allow(Struct, frozen=True):
@@ -24,10 +30,14 @@ class Allow(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """A person decides. `floor`: only a person, each time, in every mode; no rule can allow it."""
+    """A person decides. `floor`: only a person, each time, in every mode; no rule can allow it.
+
+    `rule` is the rule that would allow it, where one can.
+    """
 
     reason: str
     floor: bool = False
+    rule: str = ""
 
 
 class Deny(Struct, frozen=True):
@@ -40,31 +50,81 @@ class Deny(Struct, frozen=True):
 Verdict = Allow | Ask | Deny
 
 
-def judge(effects: tuple[Effect, ...], mode: Mode) -> Verdict:
-    """The verdict on a call with these effects: the floor first, then the first thing that must be asked."""
-    asks = [verdict for effect in effects if isinstance(verdict := _judge_one(effect, mode), Ask)]
+def judge(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = ()) -> Verdict:
+    """The verdict on a call with these effects: what is denied first, then the floor, then the first that must be
+    asked.
+    """
+    verdicts = [_with_rules(effect, mode, rules) for effect in effects]
+    denied = [verdict for verdict in verdicts if isinstance(verdict, Deny)]
+    asks = [verdict for verdict in verdicts if isinstance(verdict, Ask)]
     on_floor = [ask for ask in asks if ask.floor]
-    return (on_floor or asks or [Allow()])[0]
+    return (denied or on_floor or asks or [Allow()])[0]
+
+
+def _with_rules(effect: Effect, mode: Mode, rules: Sequence[Rule]) -> Verdict:
+    """The strictest of what the mode says and what the rules say."""
+    matching = [rule for rule in rules if rule.matches(effect)]
+    found = {rule.decision: rule for rule in reversed(matching)}
+    base = _in_mode(effect, mode)
+    if deny := found.get("deny"):
+        return Deny(f"the rule {deny.words} forbids it", "Find another way, or ask the user to change that rule.")
+    if isinstance(base, Deny) or (isinstance(base, Ask) and base.floor):
+        return base
+    if ask := found.get("ask"):
+        reason = base.reason if isinstance(base, Ask) else _what(effect)
+        return Ask(f"{reason}; the rule {ask.words} asks")
+    if isinstance(base, Ask) and (mode == "yolo" or "allow" in found):
+        return Allow()
+    return Ask(base.reason, rule=rule_for(effect)) if isinstance(base, Ask) else base
+
+
+def _what(effect: Effect) -> str:
+    """What a free effect does, for a rule that wants it asked."""
+    match effect:
+        case Reads(target=target):
+            return f"reads {target}"
+        case Writes(target=target):
+            return f"writes {target}"
+        case Executes():
+            return "runs a command"
+        case Reaches(host=host):
+            return f"connects to {host}"
+        case Spends(amount=amount, payer=payer, what=what):
+            return f"spends up to {show(Micro(amount))} of {payer} on {what}"
+        case Publishes(target=target):
+            return f"publishes to {target}"
+        case Destroys(target=target):
+            return f"deletes {target} for good"
+        case Notifies(recipient=recipient):
+            return f"sends a message to {recipient}"
+        case _ as never:
+            assert_never(never)
+
+
+def _in_mode(effect: Effect, mode: Mode) -> Verdict:
+    """In `plan` nothing but looking is done; in the other modes the effect decides."""
+    if mode == LOOKING and not isinstance(effect, Reads | Reaches):
+        remedy = "Look, and answer with what you would do; the user can go on in another mode (--mode auto)."
+        return Deny(f"it {_what(effect)}, and in mode {mode} calls may only look", remedy)
+    return _judge_one(effect, mode)
 
 
 def _judge_one(effect: Effect, mode: Mode) -> Verdict:
     match effect:
-        case Reads(target=target, within=within):
-            return Allow() if within else Ask(f"reads {target}, outside the workspace")
-        case Writes(target=target, within=within):
-            return Allow() if within else Ask(f"writes {target}, outside the workspace")
+        case Reads(within=within) | Writes(within=within):
+            return Allow() if within else Ask(f"{_what(effect)}, outside the workspace")
         case Executes(walled=walled):
             return Allow() if walled else Ask("runs a command outside the sandbox", floor=True)
-        case Reaches(host=host, known=known):
-            return Allow() if known else Ask(f"connects to {host}, which is not on the allow-list")
-        case Notifies(recipient=recipient):
-            return Ask(f"sends a message to {recipient}")
+        case Reaches(known=known):
+            return Allow() if known else Ask(f"{_what(effect)}, which is not on the allow-list")
+        case Notifies():
+            return Ask(_what(effect))
         case Spends():
             return _judge_spending(effect, mode)
         case Publishes(target=target, public=public):
-            return Ask(f"makes {target} public", floor=True) if public else Ask(f"publishes to {target}")
-        case Destroys(target=target, remote=remote):
-            return Ask(f"deletes {target} for good", floor=remote)
+            return Ask(f"makes {target} public", floor=True) if public else Ask(_what(effect))
+        case Destroys(remote=remote):
+            return Ask(_what(effect), floor=remote)
         case _ as never:
             assert_never(never)
 
@@ -77,4 +137,4 @@ def _judge_spending(effect: Spends, mode: Mode) -> Verdict:
         return Ask(f"spends up to {show(Micro(effect.amount))} of {effect.payer}, another payer", floor=True)
     if mode == "auto":
         return Allow()
-    return Ask(f"spends up to {show(Micro(effect.amount))} of {effect.payer} on {effect.what}")
+    return Ask(_what(effect))

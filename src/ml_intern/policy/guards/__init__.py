@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from ml_intern.policy.guards.deadline import deadline
 from ml_intern.policy.guards.limits import limits
 from ml_intern.policy.guards.malformed import malformed
 from ml_intern.policy.guards.verdicts import EndTurn, Nudge
@@ -11,7 +12,7 @@ from ml_intern.record.view import View
 
 Guard = Callable[[View, str, int], "Nudge | EndTurn | None"]
 
-ALL: tuple[Guard, ...] = (limits, malformed)
+ALL: tuple[Guard, ...] = (limits, deadline, malformed)
 
 
 class Noticed(Struct, frozen=True):

@@ -1,0 +1,69 @@
+from datetime import datetime
+
+import pytest
+
+from ml_intern.app.deadline import due_of
+from ml_intern.app.options import OPTIONS
+from ml_intern.app.settings import Flags, make_launch
+from ml_intern.base.errors import BadSettings
+from ml_intern.cli.main import run
+from ml_intern.record.events import RuleGiven
+
+NOON = round(datetime(2026, 3, 14, 12, 0).timestamp() * 1000)
+HOUR = 3_600_000
+
+
+def test_every_setting_has_its_flag_and_a_variable_of_its_own():
+    flags = {name for parameter in run.params for name in parameter.opts}
+    assert {option.flag for option in OPTIONS} <= flags
+    assert {option.field for option in OPTIONS} <= set(Flags.__struct_fields__)
+    assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
+
+
+def test_a_wrong_variable_is_told_by_its_name():
+    with pytest.raises(BadSettings, match=r"ML_INTERN_BUDGET: 'lots' is not an amount"):
+        make_launch(Flags(), {"ML_INTERN_BUDGET": "lots"})
+    with pytest.raises(BadSettings, match=r"There is no mode 'plam' .ML_INTERN_MODE"):
+        make_launch(Flags(), {"ML_INTERN_MODE": "plam"})
+    assert make_launch(Flags(), {"ML_INTERN_MODE": ""}).mode is None
+
+
+def test_rules_of_flags_are_checked_and_kept_in_order():
+    launch = make_launch(Flags(allow=("publish hub:me/*, private",), deny=("write *.lock",)), {})
+    assert launch.rules == (
+        RuleGiven("allow", "publish hub:me/*, private", "flag"),
+        RuleGiven("deny", "write *.lock", "flag"),
+    )
+    with pytest.raises(BadSettings, match="--deny: The rule 'writ x' begins with no verb"):
+        make_launch(Flags(deny=("writ x",)), {})
+
+
+def test_a_deadline_is_the_next_time_the_clock_shows_it():
+    assert due_of(None, "10h", NOON) == NOON + 10 * HOUR
+    assert due_of("18:30", None, NOON) == NOON + 6 * HOUR + HOUR // 2
+    assert due_of("12:00", None, NOON) == NOON + 24 * HOUR
+    assert due_of("6:00", None, NOON) == NOON + 18 * HOUR
+    assert due_of(None, None, NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("until", "lasting", "said"),
+    [
+        ("25:00", None, "no time of day"),
+        ("soon", None, "no time of day"),
+        (None, "0", "--for 0"),
+        ("1:00", "1h", "two"),
+    ],
+)
+def test_a_deadline_that_is_none_is_told(until, lasting, said):
+    with pytest.raises(BadSettings, match=said):
+        due_of(until, lasting, NOON)
+
+
+def test_a_schema_that_cannot_be_checked_is_refused(tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "propertees": {}}')
+    with pytest.raises(BadSettings, match="the keyword 'propertees', which is not checked"):
+        make_launch(Flags(output_schema=str(schema)), {})
+    with pytest.raises(BadSettings, match="cannot be read"):
+        make_launch(Flags(output_schema=str(tmp_path / "none.json")), {})
