@@ -14,7 +14,7 @@ define tool
 	  echo "no $(1) here: the tests that need it are skipped"
 endef
 
-.PHONY: help demo test test-faults test-demo mutants quality style bench docs lock run-venv dev-venv
+.PHONY: help demo test test-faults test-demo test-gpu mutants quality style bench docs lock run-venv dev-venv
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
@@ -31,6 +31,9 @@ test-faults: dev-venv ## kill -9 at every append and at the hard places, with a 
 
 test-demo: dev-venv ## the demo through the real command line, its numbers recomputed in a fresh process
 	@$(BIN)/pytest -q -m long tests/demo $(ARGS)
+
+test-gpu: dev-venv ## half a minute of training on the accelerator, inside the sandbox; skipped, and said so, without one
+	@$(BIN)/pytest -q -n0 -rs -m live tests/live/test_gpu.py $(ARGS)
 
 mutants: dev-venv ## plant each listed fault in a copy: the test named beside it must turn red
 	@$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ml_intern.app.options import OPTIONS, Workspace
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally, as_json
 from ml_intern.record import display, effects, events, facts, messages
@@ -43,10 +44,20 @@ _COMMAND = re.compile(r"^  ([a-z][a-z-]*)(?:  .*)?$")
 def commands() -> str:
     """Every command's `--help`."""
     top = shown()
-    names = [match[1] for line in top.partition("Commands:\n")[2].splitlines() if (match := _COMMAND.match(line))]
-    helps = {"ml-intern": top, **{f"ml-intern {command}": shown(command) for command in names}}
+    helps = {"ml-intern": top, **_below((), top)}
     parts = [f"## {name}\n\n```text\n{text.strip()}\n```\n" for name, text in helps.items()]
     return "\n".join(["# Commands\n", _MADE, *parts, "## Exit codes\n", *_exit_rows(), "", *_result()])
+
+
+def _below(command: tuple[str, ...], text: str) -> dict[str, str]:
+    """The help of every command that `text`, the help of `command`, lists, and of those below them."""
+    found: dict[str, str] = {}
+    for line in text.partition("Commands:\n")[2].splitlines():
+        if match := _COMMAND.match(line):
+            words = (*command, match[1])
+            found[" ".join(("ml-intern", *words))] = shown(*words)
+            found |= _below(words, found[" ".join(("ml-intern", *words))])
+    return found
 
 
 def shown(*command: str) -> str:
@@ -141,7 +152,12 @@ def _workshop() -> Workshop:
     """Nothing of it is used: a tool's words and arguments do not depend on its session."""
     folder, secrets = Path("session"), Secrets({})
     commands, blobs = Commands(folder, Level.FULL), Blobs(folder, secrets)
-    return Workshop(Roots((), ()), commands, blobs, environments=folder, environ={}, folder=folder)
+    return Workshop(Roots((), ()), commands, blobs, folder, environ={}, folder=folder, history=_Nothing())
+
+
+class _Nothing:
+    async def lines(self, after: int = 0) -> list[bytes]:
+        return []
 
 
 def schema() -> str:
@@ -149,10 +165,54 @@ def schema() -> str:
     return json.dumps(msgspec.json.schema(events.Entry), indent=1) + "\n"
 
 
+_SETTINGS = """\
+What a flag says wins over its variable, that over the workspace's file (`.ml-intern/settings.toml`), that over the
+user's (`ml-intern/settings.toml` in the configuration folder, or the file that `ML_INTERN_CONFIG` names), that over the
+default. A session that goes on keeps what it had; flags and variables change it, and of the files only the rules do.
+
+A workspace only tightens. What loosens counts after `ml-intern trust` of the file, as long as it stays as it was shown.
+"""
+_RULES = """\
+## Rules
+
+```toml
+[rules]
+allow = ["publish hub:me/*, private", "spend me, up to 2.50"]
+ask = ["reach *.example.org"]
+deny = [{ rule = "write *.lock", examples = ["uv.lock"], counter = ["uv.toml"] }]
+```
+
+A rule is a verb (read, write, execute, reach, spend, publish, destroy, notify) and a glob over its target; `*` covers
+`/`, too. `, private` and `, up to USD` bound what an `allow` grants. The strictest rule that matches wins, in every
+mode. No rule and no mode allows what only a person may, each time: leaving the sandbox, making something public,
+deleting on a server, another payer. A rule on `execute` reads the text of a command: it is a reminder, the sandbox is
+the wall. Examples are checked when the rule is read. `--allow` and `--deny` give rules to one session.
+"""
+_WORKSPACE: dict[Workspace, str] = {
+    "free": "yes",
+    "trusted": "when trusted",
+    "stricter": "plan, ask",
+    "lower": "to lower it",
+    "fewer": "to name fewer",
+}
+
+
+def settings() -> str:
+    """The table of settings."""
+    head = "| setting | takes | default | variable | flag | a workspace may set it | |\n|---|---|---|---|---|---|---|"
+    rows = (
+        f"| `{each.name}` | {each.form} | {each.default or '(none)'} | `{each.variable}` | `{each.flag}` "
+        f"| {_WORKSPACE[each.workspace]} | {each.about} |"
+        for each in OPTIONS
+    )
+    return "\n".join(["# Settings\n", _MADE, _SETTINGS, head, *rows, "", _RULES])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "events.md": record,
     "events.schema.json": schema,
+    "settings.md": settings,
     "tools.md": tools,
 }
 

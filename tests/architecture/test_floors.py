@@ -102,7 +102,7 @@ def test_a_client_library_in_another_room_is_reported(house, name):
     assert broken(house) == {name}
 
 
-def test_the_supervisor_and_what_it_imports_need_the_standard_library_only():
+def test_the_supervisor_the_broker_and_what_they_import_need_the_standard_library_only():
     files = {f"ml_intern.{file.path.removesuffix('.py').replace('/', '.')}": file.tree for file in sources()}
     assert foreign(files) == set()
 
@@ -119,10 +119,11 @@ def test_a_planted_package_is_found_behind_the_supervisor():
 
 
 def foreign(files: dict[str, ast.Module]) -> set[str]:
-    """What is neither the standard library nor the sandbox's own, in the supervisor and all that its start imports."""
+    """What is neither the standard library nor the sandbox's own, in the supervisor, the broker and all they import."""
     found: set[str] = set()
     seen: set[str] = set()
-    waiting = ["ml_intern.__init__", f"{SANDBOX}.__init__", f"{SANDBOX}.supervisor"]
+    started = ("__init__", "supervisor", "broker.__init__", "broker.serve")
+    waiting = ["ml_intern.__init__", *(name for each in started if (name := f"{SANDBOX}.{each}") in files)]
     while waiting:
         name = waiting.pop()
         seen.add(name)

@@ -14,6 +14,8 @@ TEXTS = {".md", ".toml", ".json", ".sh", ".txt"}
 # (path or folder, name): why the word stands there although it is a tool's name. "*" stands for every name.
 ALLOWED: dict[tuple[str, str], str] = {
     ("demo/story.py", "*"): "a scripted model's calls name the tools, as a model's own do",
+    ("policy/rules.py", "read"): "a verb of rules, over the effect",
+    ("policy/rules.py", "write"): "a verb of rules, over the effect",
     ("record/display.py", "plan"): "a kind of display, whoever shows it",
     ("record/events.py", "plan"): "the mode in which nothing is changed",
     ("sandbox/", "read"): "how a root is mounted: readable",

@@ -24,6 +24,7 @@ SURVIVOR = f"4719.{os.getpid()}"
 OUTSIDE = r"outside what this session may see.*ask the person"
 READ_ONLY = r"only .* can be written.*Write elsewhere, or tell the person"
 NO_NETWORK = r"no network, only localhost.*PEP 723"
+BY_NAME_ONLY = r"wall of the sandbox: 192.0.2.1 is an address, and commands reach hosts by name only"
 FORBIDDEN = r"the sandbox forbids .*Do without"
 
 
@@ -154,7 +155,7 @@ def connections(outside: Outside) -> Iterator[Attempt]:
             yield Attempt(f"another machine{name}, {kind}", connects(family, kind, f"('{host}', 53)"), told)
     yield Attempt("a name", python("print('ESCAPED', socket.getaddrinfo('example.invalid', 443))"), NO_NETWORK)
     yield Attempt(
-        "a download", python("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')"), NO_NETWORK
+        "a download", python("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')"), BY_NAME_ONLY
     )
     yield Attempt("the virtual machine's host", python("socket.socket(socket.AF_VSOCK)\nprint('ESCAPED')"))
     yield Attempt("a raw packet", python("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\nprint('ESCAPED')"))
@@ -232,7 +233,8 @@ def furnish(walk: Walk, outside: Outside) -> None:
     for path in (".git/hooks/pre-commit", ".git/config", ".ml-intern/settings.toml", ".bashrc", ".vscode/tasks.json"):
         file = walk.workspace / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("[core]\n\trepositoryformatversion = 0\n")
+        # What our own settings would not know is refused before anything starts.
+        file.write_text("# ours\n" if file.suffix == ".toml" else "[core]\n\trepositoryformatversion = 0\n")
         outside.kept[file] = file.read_bytes()
     (walk.workspace / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     for folder in (".git/objects", ".git/refs", ".github/workflows"):

@@ -57,7 +57,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "no model": (("go",), "No model was named"),
     "an unknown provider": (("go", "--model", "depseek/chat"), "Did you mean deepseek/chat?"),
     "a model without provider": (("go", "--model", "gpt-5"), "Did you mean openai/gpt-5?"),
-    "a provider of another wire": (("go", "--model", "anthropic/claude"), "openrouter/anthropic/claude"),
+    "a provider of another wire": (("go", "--model", "gemini/gemini-3-pro"), "openrouter/gemini/gemini-3-pro"),
     "no key": (("go", "--model", "openai/gpt-5"), "OpenAI wants a key"),
     # The address is one for documentation (RFC 5737); nothing is sent before the price is known.
     "no price": (("go", *MODEL, "--base-url", "http://192.0.2.1/v1"), "--price IN/OUT"),

@@ -67,3 +67,22 @@ def one_line(text: str, width: int) -> str:
     """The text on one line of at most `width` characters, with an ellipsis where it was cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)[bB]?")
+
+
+def size_of(text: str) -> int | None:
+    """The bytes that `800MB`, `1.5 GB` or `20G` says, None where it says none."""
+    found = _SIZE.fullmatch(text.strip())
+    return round(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ")) if found else None
+
+
+def size(count: int) -> str:
+    """Bytes for a person: `0 B`, `812 kB`, `1.5 GB` (thousands, as disks are sold)."""
+    number, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}" if unit != "B" and number < 10 else f"{number:.0f} {unit}"

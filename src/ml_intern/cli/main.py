@@ -41,6 +41,22 @@ class Commands(click.Group):
             sys.exit(130)
 
 
+class Verbs(click.Group):
+    """The commands of `ml-intern sessions` stand in cli/sessions.py, imported when one of them is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of their module."""
+        from ml_intern.cli.sessions import COMMANDS
+
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        from ml_intern.cli.sessions import COMMANDS
+
+        return COMMANDS.get(cmd_name)
+
+
 def _flags(command: Any) -> Any:
     """The flags that every run takes."""
     for option in reversed(_OPTIONS):
@@ -52,11 +68,19 @@ _OPTIONS = (
     click.option("--model", "-m", metavar="ID", help="provider/model, or org/name on the Hugging Face router."),
     click.option("--base-url", metavar="URL", help="Endpoint of an OpenAI-compatible server."),
     click.option("--price", metavar="IN/OUT", help="USD per million tokens, where the price is not known."),
-    click.option("--mode", metavar="MODE", help="ask or auto (default: auto)."),
+    click.option("--mode", metavar="MODE", help="plan (only look), ask, auto (default) or yolo."),
     click.option("--on-ask", metavar="WHAT", help="A call that needs a person: deny (default) or hold."),
     click.option("--budget", metavar="USD", help="Hard cap of the session (default: 5.00)."),
+    click.option("--day-budget", metavar="USD", help="Hard cap of a day over all sessions (default: none)."),
+    click.option("--storage-max", metavar="SIZE", help="Most disk space of all sessions: 800MB, 20GB (default: none)."),
     click.option("--max-steps", type=int, metavar="N", help="Most model replies of a turn (default: 300)."),
     click.option("--max-time", metavar="TIME", help="Most time of a turn: 90s, 15m, 2h (default: none)."),
+    click.option("--until", metavar="HH:MM", help="Deadline: the model is told what is left and saves in time."),
+    click.option("--for", "lasting", metavar="TIME", help="The same, as a length of time: 90m, 10h."),
+    click.option("--tools", metavar="NAMES", help="The only tools that the model sees, with commas between."),
+    click.option("--allow", multiple=True, metavar="RULE", help="Allow beforehand: 'publish hub:me/*, private'."),
+    click.option("--append-system", metavar="TEXT|@FILE", help="Text that follows the system prompt."),
+    click.option("--output-schema", metavar="FILE", help="A JSON Schema that the answer must fit, else exit code 1."),
     click.option(
         "--output-format",
         "output",
@@ -65,6 +89,8 @@ _OPTIONS = (
         show_default=True,
         help="What goes to stdout: the answer, one JSON object, or every event as a line of JSON.",
     ),
+    click.option("--offline", is_flag=True, help="Commands reach no host at all; packages come from the cache."),
+    click.option("--level", metavar="LEVEL", help="Sandbox level: full, or walls (default: the best there is)."),
     click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     click.option("--take-over", is_flag=True, help="Take a session from a process that hangs."),
 )
@@ -93,12 +119,12 @@ def cli(context: click.Context) -> None:
 @click.argument("prompt", required=False)
 @click.option("--cwd", metavar="FOLDER", help="The workspace: the folder the agent may write (default: here).")
 @click.option("--resume", metavar="ID|last", help="Say the prompt in this session instead of a new one.")
+@click.option("--deny", multiple=True, metavar="RULE", help="Deny beforehand: 'write *.lock'.")
 @_flags
 def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
     """Do PROMPT (or what stdin says) unattended; the answer goes to stdout, progress to stderr.
 
-    The environment variables ML_INTERN_MODEL, ML_INTERN_BASE_URL, ML_INTERN_MODE and ML_INTERN_BUDGET stand for
-    their flags;
+    What no flag says is taken from ML_INTERN_* variables and settings files: `ml-intern settings` lists them all.
     ML_INTERN_DATA is the folder that holds the sessions.
     """
     with _uncollected():
@@ -111,8 +137,8 @@ def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, tak
 @click.argument("session", default="last", metavar="[ID|last]")
 @click.argument("message", required=False)
 @click.option("--approve", multiple=True, metavar="CALL|all", help="Allow a held call.")
-@click.option("--deny", multiple=True, metavar="CALL|all", help="Refuse a held call.")
-@click.option("--reason", default="", help="What the model is told with a refusal.")
+@click.option("--deny", multiple=True, metavar="CALL|all", help="Refuse a held call; or a RULE, as in `run`.")
+@click.option("--reason", default="", help="What the model is told with it: the answer to a question, why not.")
 @_flags
 def resume(session: str, message: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
     """Go on with a session from the very step where it stopped; answer its held calls; say MESSAGE in it."""
@@ -123,13 +149,16 @@ def resume(session: str, message: str | None, output: Format, quiet: bool, take_
     sys.exit(start.resume(session, message, answers, start.Output(output, quiet), take_over, flags))
 
 
-@cli.command()
+@cli.group(cls=Verbs, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option(
     "--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first."
 )
-def sessions(as_json: bool, limit: int) -> None:
-    """List the sessions of this machine, newest first."""
+@click.pass_context
+def sessions(context: click.Context, as_json: bool, limit: int) -> None:
+    """List the sessions of this machine, newest first; or do one of the commands below to one of them."""
+    if context.invoked_subcommand is not None:
+        return
     from ml_intern.cli import records
 
     sys.exit(records.list_sessions(as_json, limit))
@@ -140,11 +169,36 @@ def sessions(as_json: bool, limit: int) -> None:
 @click.option("--full", is_flag=True, help="All that calls showed, not the first and last lines.")
 @click.option("--json", "as_json", is_flag=True, help="Every event as a line of JSON.")
 @click.option("--blob", metavar="SHA", help="Write this kept output to stdout instead.")
+@click.option("--egress", is_flag=True, help="What commands reached or tried to reach outside, instead.")
 def show(session: str, **wanted: Any) -> None:
     """Show a session: what was said, done, spent, and what waits."""
     from ml_intern.cli import records
 
     sys.exit(records.show(session, records.Wanted(**wanted)))
+
+
+@cli.command()
+@click.option("--cwd", metavar="FOLDER", help="The workspace whose settings are shown (default: here).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def settings(cwd: str | None, as_json: bool) -> None:
+    """Show every setting as a new session here would have it, and where it was said."""
+    from ml_intern.cli import settings as door
+
+    sys.exit(door.show(cwd, as_json))
+
+
+@cli.command()
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--revoke", is_flag=True, help="Trust the file no longer.")
+@click.option("--list", "listed", is_flag=True, help="List what is trusted.")
+def trust(file: str | None, yes: bool, revoke: bool, listed: bool) -> None:
+    """Let a workspace's settings (default: .ml-intern/settings.toml) loosen what is allowed, as long as the file stays
+    as it is shown now.
+    """
+    from ml_intern.cli import trust as door
+
+    sys.exit(door.listing() if listed else door.revoke(file) if revoke else door.give(file, yes))
 
 
 @cli.command()
@@ -157,6 +211,16 @@ def demo(workspace: str, seed: int) -> None:
     from ml_intern.demo import play
 
     sys.exit(play.demo(workspace, seed))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--attack", is_flag=True, help="Try to break out of the sandbox, in a workspace made for it.")
+def doctor(as_json: bool, attack: bool) -> None:
+    """Look at this machine: sandbox, keys, servers, disk, versions; each line with what to do about it."""
+    from ml_intern.cli import doctor as door
+
+    sys.exit(door.attack(as_json) if attack else door.examine(as_json))
 
 
 @contextmanager

@@ -42,7 +42,13 @@ def resume(
     take_over: bool,
     flags: dict[str, Any],
 ) -> Exit:
-    """Go on with `session`, after its held calls were answered and `message`, if any, was said."""
+    """Go on with `session`, after its held calls were answered and `message`, if any, was said.
+
+    What `--deny` names is a call, or a rule: a rule always has a space.
+    """
+    rules = tuple(each for each in answers.deny if " " in each.strip())
+    answers = Answers(answers.approve, tuple(each for each in answers.deny if each not in rules), answers.reason)
+    flags = {**flags, "deny": rules}
     try:
         launch = make_launch(Flags(**flags))
     except BadSettings as error:

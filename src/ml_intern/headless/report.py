@@ -10,6 +10,7 @@ from ml_intern.base.text import visible_line
 from ml_intern.headless.exits import Exit
 from ml_intern.record.effects import Effect
 from ml_intern.record.events import Entry, ModelFailed, ModelReplied, ModelStopped, ToolFinished
+from ml_intern.record.messages import Reply
 from ml_intern.record.view import MAIN, View
 
 
@@ -54,10 +55,10 @@ def answer(view: View) -> str:
     """
     lane = view.lane(MAIN)
     turn, lines = lane.turn, lane.transcript.lines
-    if turn.open or turn.ended is None or turn.replied is None or turn.ended.reason not in _WITH_AN_ANSWER:
+    if turn.open or turn.ended is None or turn.ended.reason not in _WITH_AN_ANSWER or not len(lines):
         return ""
-    reply = turn.replied.reply
-    return "" if reply.calls or not len(lines) or lines[-1].message != reply else reply.text
+    last = lines[-1].message
+    return last.text if isinstance(last, Reply) and not last.calls else ""
 
 
 def held_lines(view: View) -> list[str]:
@@ -75,6 +76,12 @@ def held_lines(view: View) -> list[str]:
                 f"  at most {show(Micro(held.quote))} of {held.payer or 'nobody'}",
             ]
     return [visible_line(line) for line in lines]
+
+
+def left_lines(left: list[tuple[str, str]], code: Exit) -> list[str]:
+    """What became of the commands in the background (id, command line)."""
+    fate = "goes on until the call is answered" if code is Exit.HELD else "ended with the run"
+    return [f"background command {key} {fate}: {visible_line(command)}" for key, command in left]
 
 
 def _effect_line(effect: Effect) -> str:

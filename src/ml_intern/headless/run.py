@@ -18,7 +18,7 @@ from ml_intern.base.ids import new_id
 from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit, exit_of
 from ml_intern.headless.progress import Progress
-from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines
+from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines, left_lines
 from ml_intern.headless.streams import encoded, tell, write
 from ml_intern.record.codec import encode
 from ml_intern.record.commands import Answer, Say, Stop
@@ -74,6 +74,8 @@ async def _run(run: Run, opener: Opener) -> Exit:
         opened = await _open(stack, opener)
         session, tally = opened.session, Tally()
         session.log.read_with(tally.read)
+        if opened.note:
+            tell(f"{visible(opened.note)}\n")
         if not run.quiet:
             tell(f"{visible_line(opened.summary)}\n")
             session.log.read_with(Progress().read)
@@ -84,9 +86,11 @@ async def _run(run: Run, opener: Opener) -> Exit:
         with _Interrupts(session):
             pause = await session.run()
         code = _exit_code(session.log.view, pause)
+        left = await opened.background()
         tally.text = answer(session.log.view)
         seconds = time.monotonic() - begun
     _report(run, session.log.view, tally, code, seconds)
+    tell("".join(f"{line}\n" for line in left_lines(left, code)))
     return code
 
 
