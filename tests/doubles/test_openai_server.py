@@ -149,7 +149,7 @@ async def test_an_error_comes_in_mid_stream():
     error = {"message": "Overloaded", "type": "server_error", "code": 503, "param": None}
     async with Double([{"fault": {"error": error, "after": 2}, "reply": {"text": "never seen to its end"}}]) as double:
         reader, writer = await connect(double, body("x"))
-        got = await reader.readuntil(b"0\r\n\r\n")
+        got = await reader.readuntil(b"\r\n0\r\n\r\n")
         writer.close()
     assert json.dumps({"error": error}).encode() in got
     assert (got.count(b"data: "), b"[DONE]" in got) == (3, False)
