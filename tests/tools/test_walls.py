@@ -29,7 +29,7 @@ RIGHTS = "A wall of the sandbox: the sandbox forbids mounts"
         ("cat /etc/shadow", OUTSIDE),
         ("python3 -c \"open('/root/.netrc')\"", OUTSIDE),
         ("cat link", "is a link to /root/.ssh/id_rsa"),
-        ("echo x > /var/x", OUTSIDE),
+        ("echo x > /srv/x", OUTSIDE),
         ("python3 -c \"import socket; socket.create_connection(('192.0.2.1', 80), 3)\"", NETWORK),
         ("python3 -c \"import urllib.request as u; u.urlopen('http://example.com')\"", NETWORK),
         ("mount -t tmpfs none /tmp", RIGHTS),

@@ -70,8 +70,9 @@ class Running:
         return self.process.pid
 
     def interrupt(self) -> float:
-        """Ctrl+C; the moment it was pressed."""
-        os.kill(self.pid, signal.SIGINT)
+        """Ctrl+C; the moment it was pressed. One that has just ended takes no harm."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
         return time.monotonic()
 
     async def until_said(self, words: str, within_s: float = 20) -> None:
