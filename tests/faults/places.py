@@ -156,9 +156,9 @@ def _commanding() -> dict[str, Hard]:
 
 def _keeping() -> dict[str, Hard]:
     return {
-        "blob: not written": Hard(function("store.blobs:Blobs._put", "before")),
+        "blob: not written": Hard(function("store.blobs:Blobs.keep", "before")),
         "blob: written beside, not renamed": Hard(audit("os.rename", "/blobs/")),
-        "blob: between blob and event": Hard(function("store.blobs:Blobs._put")),
+        "blob: between blob and event": Hard(function("store.blobs:Blobs.keep")),
         "blob: event in its transaction": Hard(append(f"tool_finished:{walk.LONG}", "staged")),
         "blob: event committed, not returned": Hard(append(f"tool_finished:{walk.LONG}", "committed")),
     }
