@@ -21,9 +21,11 @@ from pydantic import TypeAdapter
 
 from ml_intern.model.catalog import resolve
 from ml_intern.model.port import Finished, Request, TextDelta
-from ml_intern.model.wire import chat, messages
+from ml_intern.model.wire import messages
+from ml_intern.model.wire.assemble import Assembly
+from ml_intern.model.wire.blocks import Blocks
 from ml_intern.model.wire.encode import Encoder
-from ml_intern.model.wire.exchange import Reading
+from ml_intern.model.wire.reading import Reading
 from ml_intern.model.wire.turns import TurnEncoder
 from ml_intern.record.messages import Answered, Asked, Image, Message, Text, Thinking
 from tests.model.conversations import (
@@ -169,7 +171,7 @@ def walk_messages(conversation: Conversation, met: Counter[str]) -> None:
             ours: Body = json.loads(encoder.body(request_of(conversation, transcript), {"5a": PNG}))
             VALID_MESSAGES.validate_python(ours)
             assert_alike(ours, sent.body, MESSAGES_DIFFERENCES, met)
-            deltas, end = read(messages._Reading(MESSAGES, is_whole=False), cut(data, dice))
+            deltas, end = read(Reading(MESSAGES, Blocks(), None), cut(data, dice))
             assert "".join(each.text for each in deltas if isinstance(each, TextDelta)) == end.reply.text
             assert_same_message(end, message)
             transcript += [end.reply, *answered(step, end)]
@@ -256,7 +258,7 @@ def walk_chat(conversation: Conversation, met: Counter[str]) -> None:
             ours: Body = json.loads(encoder.body(request_of(conversation, transcript), {"5a": PNG}))
             VALID_CHAT.validate_python(ours)
             assert_alike(ours, sent.body, CHAT_DIFFERENCES, met)
-            deltas, end = read(chat._Reading(CHAT, is_whole=False), cut(data, dice))
+            deltas, end = read(Reading(CHAT, Assembly(), None), cut(data, dice))
             assert "".join(each.text for each in deltas if isinstance(each, TextDelta)) == end.reply.text
             assert_same_completion(end, completion)
             message = completion.choices[0].message

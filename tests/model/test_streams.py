@@ -6,7 +6,8 @@ import pytest
 
 from ml_intern.model.catalog import resolve
 from ml_intern.model.port import CallDelta, TextDelta, ThinkingDelta
-from ml_intern.model.wire.chat import _Reading
+from ml_intern.model.wire.assemble import Assembly
+from ml_intern.model.wire.reading import Reading
 from ml_intern.record.messages import Text, Thinking, Usage
 from tests.model.corpus import CALLS, CORPUS, HEL, HELLO, LO, LS, PWD, STOP, Told, calling
 from tests.model.raw import HEAD, Raw, call, chunk, model_at, replied, sse, usage
@@ -45,7 +46,7 @@ async def test_a_stream_in_one_piece_is_understood(form):
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_a_stream_may_be_cut_anywhere_on_its_way(form, size):
     body, told = CORPUS[form]
-    reading = _Reading(resolve("openai-compatible/m", "http://127.0.0.1:1", {}), is_whole=False)
+    reading = Reading(resolve("openai-compatible/m", "http://127.0.0.1:1", {}), Assembly(), None)
     deltas = []
     for start in range(0, len(body), size):
         piece = body[start : start + size]

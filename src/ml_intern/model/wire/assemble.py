@@ -38,6 +38,8 @@ _FINISHES: dict[str, Finish] = {
 class Assembly:
     """One reply as it grows. `finish` is the server's own word for its end, empty until then."""
 
+    is_done = False  # no chunk says so: the stream's own [DONE] does
+
     def __init__(self) -> None:
         self.finish = ""
         self.usage: Usage | None = None

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from socket import gaierror
-from typing import Protocol
 
 import httpx2
 
@@ -17,6 +16,7 @@ from ml_intern.base.errors import ModelError
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.port import Delta, Finished
 from ml_intern.model.wire import errors
+from ml_intern.model.wire.reading import Reading
 from ml_intern.record.messages import Image
 
 # httpx2 loads these at the first request: 0.1 to 0.2 s in which the event loop would stand still. This module is
@@ -35,44 +35,6 @@ _ERROR_BYTES = 64 << 10
 
 LoadImage = Callable[[Image], Awaitable[bytes]]
 """Reads an image's bytes from where the session keeps them."""
-
-
-class Reading(Protocol):
-    """One reply being read, from bytes to its end."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the server has said that nothing follows."""
-        ...
-
-    @property
-    def ends(self) -> bool:
-        """Whether the server has ended the reply; usage may follow."""
-        ...
-
-    def read(self, data: bytes) -> list[Delta]:
-        """What `data` adds.
-
-        Raises:
-            ModelError: it is an error, or nonsense.
-        """
-        ...
-
-    def keep(self, data: bytes) -> None:
-        """Read what follows the end: it can add, but no longer spoil."""
-        ...
-
-    def rest(self) -> list[Delta]:
-        """What the end of the stream adds.
-
-        Raises:
-            ModelError: the stream ended before the reply did.
-        """
-        ...
-
-    def finished(self) -> Finished:
-        """The whole reply."""
-        ...
 
 
 class Exchange:

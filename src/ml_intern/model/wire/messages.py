@@ -1,19 +1,17 @@
 """Anthropic messages over HTTP: one streamed attempt, its errors typed. Knows no retry and no purse."""
 
-import json
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 from ml_intern.base.errors import BadRequest
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.port import Delta, Finished, Request
-from ml_intern.model.wire import errors
 from ml_intern.model.wire.blocks import Blocks
 from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
-from ml_intern.model.wire.shapes import fields, items
-from ml_intern.model.wire.sse import Events, Malformed
+from ml_intern.model.wire.reading import Reading
+from ml_intern.model.wire.shapes import items
 from ml_intern.model.wire.turns import TurnEncoder
 
 VERSION = "2026-10-21"
@@ -72,95 +70,23 @@ class MessagesModel:
             return True
         return False
 
-    def _reading(self, is_whole: bool) -> "_Reading":  # noqa: FBT001 - its caller has no name for it
-        return _Reading(self._endpoint, is_whole=is_whole)
+    def _reading(self, is_whole: bool) -> Reading:  # noqa: FBT001 - its caller has no name for it
+        return Reading(self._endpoint, Blocks(), _of_whole if is_whole else None)
 
     async def _pictures(self, request: Request) -> dict[str, bytes]:
         load = self._load_image
         return {image.sha: await load(image) for image in self._encoder.new_images(request)} if load else {}
 
 
-class _Reading:
-    """One reply being read, from bytes to its end. `is_whole`: the server did not stream, but sends one JSON text."""
-
-    def __init__(self, endpoint: Endpoint, *, is_whole: bool) -> None:
-        self._endpoint = endpoint
-        self._events = Events()
-        self._blocks = Blocks()
-        self._whole: list[bytes] | None = [] if is_whole else None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the server has said that nothing follows."""
-        return self._blocks.is_done or self._events.done
-
-    @property
-    def ends(self) -> bool:
-        """Whether the server has ended the reply."""
-        return self.is_done or bool(self._blocks.finish)
-
-    def read(self, data: bytes) -> list[Delta]:
-        """What `data` adds.
-
-        Raises:
-            ModelError: it is an error, or nonsense.
-        """
-        if self._whole is not None:
-            self._whole.append(data)
-            return []
-        try:
-            self._add(self._events.read(data))
-        except Malformed as error:
-            raise errors.cut(self._endpoint, f"an event is no JSON: {error}") from error
-        return self._blocks.take()
-
-    def keep(self, data: bytes) -> None:
-        """Read what follows the end: it can add, but no longer spoil."""
-        with suppress(Malformed):
-            for event in self._events.read(data):
-                self._blocks.add(event)
-
-    def rest(self) -> list[Delta]:
-        """What the end of the stream adds.
-
-        Raises:
-            ModelError: the stream ended before the reply did.
-        """
-        try:
-            if self._whole is not None:
-                self._add(self._of_whole(b"".join(self._whole)))
-            self._add(self._events.rest())
-        except Malformed as error:
-            if not self.ends:
-                raise errors.cut(self._endpoint, f"in mid-event: {error}") from error
-        if not self.ends:
-            raise errors.cut(self._endpoint, "the connection was closed before its end")
-        return self._blocks.take(ends=True)
-
-    def finished(self) -> Finished:
-        """The whole reply."""
-        return self._blocks.finished()
-
-    def _of_whole(self, body: bytes) -> list[dict[str, Any]]:
-        try:
-            reply = fields(json.loads(body))
-        except (ValueError, RecursionError):
-            # Some stream all the same, and only call it JSON.
-            return self._events.read(body)
-        if "content" not in reply:
-            return [{"error": reply.get("error") or reply or "an answer without a reply"}]
-        starts = [
-            {"type": "content_block_start", "index": index, "content_block": block}
-            for index, block in enumerate(items(reply["content"]))
-        ]
-        delta = {"type": "message_delta", "delta": {"stop_reason": reply.get("stop_reason")}}
-        return [{"type": "message_start", "message": reply}, *starts, delta, {"type": "message_stop"}]
-
-    def _add(self, events: list[dict[str, Any]]) -> None:
-        for event in events:
-            if (event.get("error") or event.get("type") == "error") and not self._blocks.finish:
-                raise errors.from_stream(self._endpoint, event)
-            self._blocks.add(event)
+def _of_whole(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    if "content" not in reply:
+        return []
+    starts = [
+        {"type": "content_block_start", "index": index, "content_block": block}
+        for index, block in enumerate(items(reply["content"]))
+    ]
+    delta = {"type": "message_delta", "delta": {"stop_reason": reply.get("stop_reason")}}
+    return [{"type": "message_start", "message": reply}, *starts, delta, {"type": "message_stop"}]
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
