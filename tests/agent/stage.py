@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
-
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.context import Head
 from ml_intern.agent.loop import Worker
@@ -35,6 +33,7 @@ from ml_intern.record.messages import Call, Prices, Reply, Text, Usage
 from ml_intern.record.secrets import Secrets
 from ml_intern.session.session import Session
 from ml_intern.toolkit.registry import Registry
+from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
 
 
@@ -90,7 +89,7 @@ class PlayedModel:
         pass
 
 
-class NoteArgs(BaseModel):
+class NoteArgs(Arguments, frozen=True):
     text: str = ""
 
 
@@ -113,7 +112,7 @@ class Note:
     most_running: int = 0
 
     @property
-    def args(self) -> type[BaseModel]:
+    def args(self) -> type[Arguments]:
         return NoteArgs
 
     async def prepare(self, args: NoteArgs, context: Context) -> Prepared:

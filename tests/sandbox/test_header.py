@@ -30,8 +30,11 @@ def test_a_header_is_read_and_normalised():
         ("# /// script\n# dependencies = []\n", "has no end"),
         ("# /// script\n# dependencies = [\n\n# ]\n# ///\n", "has no end"),
         ("# /// script\n# dependencies = [\n# ///\n", "no TOML"),
-        ('# /// script\n# dependencies = "numpy"\n# ///\n', "`dependencies` in the script's header has the wrong type"),
-        ("# /// script\n# requires-python = 3\n# ///\n", "`requires-python` in"),
+        (
+            '# /// script\n# dependencies = "numpy"\n# ///\n',
+            "The script's header has a wrong type: Expected `array`, got `str` - at `$.dependencies`.",
+        ),
+        ("# /// script\n# requires-python = 3\n# ///\n", "Expected `str`, got `int` - at `$.requires-python`."),
         (script("numpy").replace("# dep", '# requires-python = "three"\n# dep'), "names no versions"),
         (script("numpy", more='# [tool.uv.sources]\n# numpy = {git = "https://x/y"}\n'), "tool.uv.sources"),
         (script("numpy", more='# [[tool.uv.index]]\n# url = "https://x"\n'), "tool.uv.index"),

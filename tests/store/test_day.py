@@ -56,6 +56,7 @@ async def test_a_session_without_a_cap_counts_for_one_that_has_one(two, clock):
     free, capped = DayPurse(two[0], clock, None), DayPurse(two[1], clock, Micro(1_000))
     assert await free.left() is None
     assert await free.reserve("a", 5_000)
+    await free.settle()
     assert await capped.left() == 0
     assert not await capped.reserve("b", 1)
     assert await capped.reserve("costs nothing", 0)

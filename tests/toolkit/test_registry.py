@@ -1,5 +1,4 @@
 import pytest
-from pydantic import BaseModel
 
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.events import ToolStarted
@@ -8,7 +7,7 @@ from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
 
 
-class Nothing(Arguments):
+class Nothing(Arguments, frozen=True):
     """No arguments."""
 
 
@@ -16,7 +15,7 @@ class Named:
     """A tool that has a name and does nothing."""
 
     text = "Does nothing."
-    args: type[BaseModel] = Nothing
+    args: type[Arguments] = Nothing
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,6 +1,7 @@
 """A workspace with real roots and blobs, and a record of facts, for tests of tools."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from ml_intern.sandbox import variables
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.paths import Roots, command_path, session_roots
 from ml_intern.store.blobs import Blobs
+from ml_intern.toolkit.schema import Arguments, parse
 from ml_intern.toolkit.tool import Context, Prepared, Result, Tool
 from ml_intern.tools.bash import Bash
 from ml_intern.tools.scripts import Scripts
@@ -36,7 +38,7 @@ class Bench:
         return Context(key, key, lane, str(self.workspace), self.view, self.live.append)
 
     async def prepare(self, tool: Tool, lane: str = "main", key: str = "call-1", **arguments: object) -> Prepared:
-        return await tool.prepare(tool.args.model_validate(arguments), self.context(lane, key))
+        return await tool.prepare(fitting(tool, arguments), self.context(lane, key))
 
     async def call(self, tool: Tool, lane: str = "main", key: str = "call-1", **arguments: object) -> Result:
         prepared = await self.prepare(tool, lane, key, **arguments)
@@ -48,7 +50,7 @@ class Bench:
         started = ToolStarted(
             key, "", prepared.effects, prepared.replay, inputs=prepared.inputs, writes=prepared.writes
         )
-        return await tool.recover(tool.args.model_validate(arguments), started, self.context(key=key))
+        return await tool.recover(fitting(tool, arguments), started, self.context(key=key))
 
     def keep(self, facts: Iterable[Fact], lane: str = "main", outcome: Outcome = "ok") -> None:
         finished = ToolFinished("call", outcome, "", TextDisplay(""), tuple(facts))
@@ -63,6 +65,13 @@ def make_bench(tmp_path: Path) -> Bench:
     workspace.mkdir(exist_ok=True)
     roots = session_roots(workspace, folder, environments)
     return Bench(workspace, folder, environments, roots, Blobs(folder / "blobs", Secrets({})))
+
+
+def fitting(tool: Tool, arguments: dict[str, object]) -> Arguments:
+    """What the road would hand over: the arguments must fit."""
+    found = parse(tool.args, json.dumps(arguments))
+    assert isinstance(found, Arguments), found.text
+    return found
 
 
 def sha(data: bytes) -> str:

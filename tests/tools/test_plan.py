@@ -3,7 +3,7 @@ import pytest
 from ml_intern.base.errors import ToolFailed
 from ml_intern.record.display import PlanDisplay, PlanItem
 from ml_intern.record.facts import PlanSet
-from ml_intern.toolkit.schema import Invalid, parse
+from ml_intern.toolkit.schema import Invalid, parse, schema_of
 from ml_intern.tools.plan import Plan, PlanArgs
 
 
@@ -43,13 +43,15 @@ async def test_a_plan_only_looks_and_leaves_no_trace(bench):
     assert await bench.recover(Plan(), prepared, todos=[todo(1)]) is None
 
 
-def test_numbers_as_ids_are_taken():
-    args = parse(PlanArgs, '{"todos": [{"id": 1, "content": "x", "status": "pending"}]}')
-    assert isinstance(args, PlanArgs)
-    assert args.todos[0].id == "1"
+async def test_numbers_as_ids_are_taken(bench):
+    await bench.call(Plan(), todos=[{"id": 1, "content": "x", "status": "pending"}])
+    assert bench.view.plan.items == (PlanItem("1", "x", "pending"),)
+    assert schema_of(PlanArgs)["properties"]["todos"]["items"]["properties"]["id"]["type"] == "string"
 
 
 def test_a_status_that_does_not_exist_is_told():
     told = parse(PlanArgs, '{"todos": [{"id": "1", "content": "x", "status": "done"}]}')
     assert isinstance(told, Invalid)
-    assert told.text.startswith("`todos[0].status` should be 'pending', 'in_progress' or 'completed', but is a string")
+    assert told.text.startswith(
+        "`todos[0].status` is a string (\"done\"): expected one of 'completed', 'in_progress', 'pending'."
+    )

@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.context import Head
 from ml_intern.agent.loop import Worker
@@ -45,12 +43,13 @@ from ml_intern.store.lock import take
 from ml_intern.store.sessions import resolve
 from ml_intern.store.sqlite import SqliteStore
 from ml_intern.toolkit.registry import Registry
+from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
 
 PAYER = "another team"
 
 
-class PayArgs(BaseModel):
+class PayArgs(Arguments, frozen=True):
     """What the model sends."""
 
     amount: int
@@ -64,7 +63,7 @@ class Pay:
     witness: Path
     name: str = "pay"
     text: str = "pays"
-    args: type[BaseModel] = PayArgs
+    args: type[Arguments] = PayArgs
 
     async def prepare(self, args: PayArgs, context: Context) -> Prepared:
         rise = int((self.witness.with_name("rise")).read_text()) if self.witness.with_name("rise").exists() else 0

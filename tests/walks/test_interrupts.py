@@ -127,7 +127,7 @@ def loaded(name: str) -> Callable[[Walk, Running], bool]:
 
 
 STARTS: Mapping[str, Callable[[Walk, Running], bool]] = {
-    "imports": loaded("pydantic_core"),
+    "imports": loaded("msgspec"),
     "the store": lambda walk, _: walk.data.exists(),
     "the session's folder": lambda walk, _: any(walk.data.glob("sessions/*")),
     "the wire": loaded("_ssl"),

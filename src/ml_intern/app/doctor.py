@@ -31,7 +31,7 @@ State = Literal["ok", "warn", "fail"]
 _GIBIBYTE = 1024**3
 _TIMEOUT_S = 5.0
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 10 * _GIBIBYTE, _GIBIBYTE
-_PACKAGES = ("httpx2", "msgspec", "pydantic", "uv")
+_PACKAGES = ("httpx2", "msgspec", "uv")
 
 
 class Line(Struct, frozen=True):

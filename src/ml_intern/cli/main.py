@@ -15,9 +15,6 @@ import click
 
 from ml_intern import __version__
 
-# Plugins of pydantic that happen to be installed have no business here, and looking for them costs start-up time.
-os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-
 RUN = "run"
 
 Format = Literal["text", "json", "stream-json"]

@@ -4,13 +4,12 @@ Source: https://peps.python.org/pep-0723/.
 """
 
 import re
-import tomllib
 
+import msgspec
 from msgspec import Struct
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, Field, ValidationError
 
 from ml_intern.base.errors import EnvironmentFailed
 from ml_intern.sandbox.credentials import mask
@@ -30,11 +29,11 @@ _OTHER_SOURCES = (
 )
 
 
-class _Written(BaseModel):
+class _Written(Struct, frozen=True, rename={"requires_python": "requires-python"}):
     """The header as written. Of `tool.uv` only the names are looked at."""
 
     dependencies: list[str] = []
-    requires_python: str = Field("", alias="requires-python")
+    requires_python: str = ""
     tool: dict[str, dict[str, object]] = {}
 
 
@@ -64,13 +63,14 @@ def header(script_text: str) -> Header | None:
     content = "".join(
         line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(keepends=True)
     )
+    import tomllib  # 3 ms at the start of every session, for scripts only
+
     try:
-        return _checked(_Written.model_validate(tomllib.loads(content)))
+        return _checked(msgspec.convert(tomllib.loads(content), _Written))
     except tomllib.TOMLDecodeError as error:
         raise EnvironmentFailed(f"The script's header is no TOML: {error}.", _EXAMPLE) from error
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise EnvironmentFailed(f"`{where}` in the script's header has the wrong type.", _EXAMPLE) from error
+    except msgspec.ValidationError as error:
+        raise EnvironmentFailed(f"The script's header has a wrong type: {error}.", _EXAMPLE) from error
 
 
 def _checked(written: _Written) -> Header:

@@ -1,10 +1,8 @@
 """Where packages come from: a person's pip settings in uv's words. Knows no package."""
 
-import configparser
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +73,9 @@ def _uv_settings(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     configuration = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
     named = environ.get("UV_CONFIG_FILE")
     files = [Path(named)] if named else [configuration / "uv" / "uv.toml", Path("/etc/uv/uv.toml")]
-    for file in files:
+    for file in filter(Path.is_file, files):
+        import tomllib  # 3 ms, and most machines have no such file
+
         try:
             settings: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -86,7 +86,9 @@ def _uv_settings(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """pip's options from its files, later ones first, then its variables (https://pip.pypa.io/en/stable/topics/configuration/)."""
     settings: dict[str, str] = {}
-    for file in _pip_files(environ):
+    for file in filter(Path.is_file, _pip_files(environ)):
+        import configparser  # as above
+
         parser = configparser.RawConfigParser()
         try:
             parser.read(file, encoding="utf-8")

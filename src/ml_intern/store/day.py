@@ -5,7 +5,10 @@ the same money. Knows no session and no price.
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime, timedelta
+from typing import Any
 
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import StoreFailed
@@ -30,7 +33,7 @@ class DayPurse:
         self._store = store
         self._clock = clock
         self._open: set[str] = set()
-        self._booking: set[asyncio.Task[None]] = set()
+        self._pending: set[Future[Any]] = set()
         self.cap = cap
 
     async def left(self) -> Micro | None:
@@ -52,7 +55,12 @@ class DayPurse:
         """
         if amount == 0:
             return True
-        reserved = await self._store.write(lambda db: self._reserve(db, key, amount), flush=False)
+        reserved = True
+        if self.cap is None:
+            # Nothing can refuse it, and the store works in order: it is written before the attempt that it pays for.
+            self._later(lambda db: self._reserve(db, key, amount))
+        else:
+            reserved = await self._store.write(lambda db: self._reserve(db, key, amount), flush=False)
         if reserved:
             self._open.add(key)
         return reserved
@@ -72,19 +80,19 @@ class DayPurse:
         if key not in self._open:
             return
         self._open.remove(key)
-        task = asyncio.ensure_future(self._book(key, cost))
-        self._booking.add(task)
-        task.add_done_callback(self._booking.discard)
+        self._later(lambda db: db.execute(_BOOK, (cost, key)))
 
     async def settle(self) -> None:
         """Wait until everything is booked."""
-        while self._booking:
-            await asyncio.wait(self._booking)
+        while self._pending:
+            await asyncio.gather(*map(asyncio.wrap_future, self._pending), return_exceptions=True)
 
-    async def _book(self, key: str, cost: int) -> None:
+    def _later(self, work: Callable[[sqlite3.Connection], object]) -> None:
         # What cannot be booked stays reserved at its worst case.
         with contextlib.suppress(StoreFailed):
-            await self._store.write(lambda db: db.execute(_BOOK, (cost, key)), flush=False)
+            future = self._store.writer.submit(work, flush=False)
+            self._pending.add(future)
+            future.add_done_callback(self._pending.discard)
 
     def _reserve(self, db: sqlite3.Connection, key: str, amount: int) -> bool:
         day = self._day()

@@ -6,24 +6,29 @@ Knows no tool. What does not fit is answered in words that a model can act on, n
 import difflib
 import functools
 import json
+import re
 from typing import Any, TypeVar, cast
 
+import msgspec
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from msgspec.structs import FieldInfo, fields
 
-A = TypeVar("A", bound=BaseModel)
-_SHOWN_CHARS = 60
-
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 Schema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
+_SHOWN_CHARS = 60
+_PLACE = re.compile(r" - at `\$(.*)`$")
+_PART = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
 
-class Arguments(BaseModel):
+
+class Arguments(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of every tool's `Args`: frozen, and a name that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+A = TypeVar("A", bound=Arguments)
+_Path = tuple[int | str, ...]
 
 
 class Invalid(Struct, frozen=True):
@@ -33,16 +38,16 @@ class Invalid(Struct, frozen=True):
 
 
 @functools.cache
-def schema_of(args: type[BaseModel]) -> Schema:
+def schema_of(args: type[Arguments]) -> Schema:
     """The JSON Schema of `args`: references inlined, no titles, closed objects, no null beside optional values.
 
     Raises:
         ValueError: the arguments contain themselves; no provider takes that.
     """
-    schema = args.model_json_schema()
-    definitions: Schema = schema.pop("$defs", {})
+    schema = msgspec.json.schema(args)
+    definitions: Schema = schema.pop("$defs")
     # What docstrings say of the classes is for us; the tool's own text is for the model.
-    for node in (schema, *definitions.values()):
+    for node in definitions.values():
         node.pop("description", None)
     return cast(Schema, _plain(schema, definitions, ()))
 
@@ -64,38 +69,65 @@ def parse(args: type[A], raw: str) -> A | Invalid:
         return Invalid(f"The arguments are not usable JSON: {error}. Send one plain JSON object.")
     if not isinstance(value, dict):
         return Invalid(f"The arguments must be one JSON object, not {_kind(value)}. {_expected(args)}")
-    try:
-        return args.model_validate(_lenient(args, value))
-    except ValidationError as error:
-        sentences = [_sentence(args, detail) for detail in error.errors(include_url=False, include_context=False)]
+    return _fitted(args, _lenient(args, value))
+
+
+@functools.cache
+def _fields(args: type[Arguments]) -> dict[str, FieldInfo]:
+    return {field.name: field for field in fields(args)}
+
+
+def _fitted(args: type[A], value: dict[str, Json]) -> A | Invalid:
+    """Every argument is looked at by itself: a model is told of all that do not fit, not of the first."""
+    known = _fields(args)
+    fitted: dict[str, Any] = {}
+    sentences = [_unknown((name,), list(known)) for name in value if name not in known]
+    for name, field in known.items():
+        if name not in value:
+            sentences += [f"`{name}` is missing."] if field.required else []
+            continue
+        try:
+            fitted[name] = msgspec.convert(value[name], field.type, strict=False)
+        except msgspec.ValidationError as error:
+            sentences.append(_sentence(args, name, value[name], str(error)))
+    if sentences:
         return Invalid(" ".join([*dict.fromkeys(sentences), _expected(args)]))
+    return args(**fitted)
 
 
-def _plain(node: JsonValue, definitions: Schema, inside: tuple[str, ...]) -> JsonValue:
+def _plain(node: Json, definitions: Schema, inside: tuple[str, ...]) -> Json:
     if isinstance(node, list):
         return [_plain(item, definitions, inside) for item in node]
     if not isinstance(node, dict):
         return node
     found: Schema = {**node}
-    _without_null(found)
+    _without_leniency(found)
     if "$ref" in found:
         name = str(found.pop("$ref")).rpartition("/")[2]
         if name in inside:
             raise ValueError(f"{name} contains itself")
         return _plain({**definitions[name], **found}, definitions, (*inside, name))
+    if "enum" in found:
+        # Some providers want the type beside the values.
+        found = {"type": "string", **found}
+    if not found.get("required", ...):
+        found.pop("required")
     if "properties" in found:
         # Keys below `properties` are names of arguments: one called "title" is kept.
         found["properties"] = {key: _plain(value, definitions, inside) for key, value in found["properties"].items()}
-        found["additionalProperties"] = False
     rest = {key: value for key, value in found.items() if key not in {"title", "properties"}}
     plain = {key: _plain(value, definitions, inside) for key, value in rest.items()}
     return {**plain, "properties": found["properties"]} if "properties" in found else plain
 
 
-def _without_null(found: Schema) -> None:
-    """An optional value is told by not being required: `null` beside it only invites models to send it."""
+def _without_leniency(found: Schema) -> None:
+    """An optional value is told by not being required, a text by its type: that `null` or a number is taken, too,
+    only invites models to send it.
+    """
     choices: list[Schema] = found.get("anyOf", [])
     kept = [choice for choice in choices if choice.get("type") != "null"]
+    if any(choice.get("type") == "string" for choice in kept):
+        kept = [choice for choice in kept if choice.get("type") != "integer"]
     if len(kept) < len(choices):
         found.pop("anyOf")
         found.update(kept[0] if len(kept) == 1 else {"anyOf": kept})
@@ -103,11 +135,11 @@ def _without_null(found: Schema) -> None:
         found.pop("default")
 
 
-def _loads(raw: str) -> JsonValue:
+def _loads(raw: str) -> Json:
     return json.loads(raw, strict=False)
 
 
-def _refuse_halves(raw: str, value: JsonValue) -> None:
+def _refuse_halves(raw: str, value: Json) -> None:
     """Half a surrogate pair is no text: nothing that holds one can be written to a file or a record."""
     if "\\ud" in raw.lower():
         try:
@@ -130,21 +162,22 @@ def _no_json(error: json.JSONDecodeError) -> str:
     )
 
 
-def _lenient(args: type[BaseModel], value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _lenient(args: type[Arguments], value: dict[str, Json]) -> dict[str, Json]:
     """Without nulls for what is optional, and with lists and objects that came as JSON text decoded."""
-    lenient: dict[str, JsonValue] = {}
+    known = _fields(args)
+    lenient: dict[str, Json] = {}
     for name, given in value.items():
-        field = args.model_fields.get(name)
+        field = known.get(name)
         if field is None or (given is not None and not isinstance(given, str)):
             lenient[name] = given
         elif given is not None:
             lenient[name] = _decoded(args, name, given)
-        elif field.is_required():
+        elif field.required:
             lenient[name] = None
     return lenient
 
 
-def _decoded(args: type[BaseModel], name: str, given: str) -> JsonValue:
+def _decoded(args: type[Arguments], name: str, given: str) -> Json:
     if schema_of(args)["properties"][name].get("type") not in {"array", "object"}:
         return given
     try:
@@ -153,36 +186,43 @@ def _decoded(args: type[BaseModel], name: str, given: str) -> JsonValue:
         return given
 
 
-def _sentence(args: type[BaseModel], detail: ErrorDetails) -> str:
-    where = _place(detail["loc"])
-    match detail["type"]:
-        case "missing":
-            return f"{where} is missing."
-        case "extra_forbidden":
-            names = list(args.model_fields) if len(detail["loc"]) == 1 else _siblings(args, detail["loc"])
-            near = difflib.get_close_matches(str(detail["loc"][-1]).lower(), names, 1, 0.4)
-            return f"There is no argument {where}" + (f": did you mean `{near[0]}`?" if near else ".")
-        case _:
-            message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            given = cast(JsonValue, detail["input"])
-            shown = "" if given is None or isinstance(given, (dict, list)) else f" ({_shown(given)})"
-            return f"{where} {message[:1].lower()}{message[1:]}, but is {_kind(given)}{shown}."
+def _sentence(args: type[Arguments], name: str, given: Json, error: str) -> str:
+    """What msgspec says of an argument, with where it stands, what came instead, and what would have fitted."""
+    place = _PLACE.search(error)
+    inner = _PART.findall(place[1]) if place else []
+    path: _Path = (name, *(int(index) if index else key for key, index in inner))
+    what = error[: place.start()] if place else error
+    if named := _NAMED.match(what):
+        inside = (*path, named[2])
+        siblings = list(_node(args, path).get("properties", {}))
+        return f"{_place(inside)} is missing." if named[1].startswith("missing") else _unknown(inside, siblings)
+    for part in path[1:]:
+        given = cast(Any, given)[part]
+    if values := _node(args, path).get("enum"):
+        what = f"Expected one of {', '.join(map(repr, values))}"
+    shown = "" if given is None or isinstance(given, (dict, list)) else f" ({_shown(given)})"
+    return f"{_place(path)} is {_kind(given)}{shown}: {what[:1].lower()}{what[1:]}."
 
 
-def _siblings(args: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The names beside a nested one, from the schema."""
+def _unknown(path: _Path, siblings: list[str]) -> str:
+    near = difflib.get_close_matches(str(path[-1]).lower(), siblings, 1, 0.4)
+    return f"There is no argument {_place(path)}" + (f": did you mean `{near[0]}`?" if near else ".")
+
+
+def _node(args: type[Arguments], path: _Path) -> Schema:
+    """What the schema says of the place."""
     node = schema_of(args)
-    for part in location[:-1]:
+    for part in path:
         node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
-    return list(node.get("properties", {}))
+    return node
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+def _place(path: _Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return f"`{text.lstrip('.')}`"
 
 
-def _kind(value: JsonValue) -> str:
+def _kind(value: Json) -> str:
     match value:
         case None:
             return "null"
@@ -198,15 +238,15 @@ def _kind(value: JsonValue) -> str:
             return "an object"
 
 
-def _shown(value: JsonValue) -> str:
+def _shown(value: Json) -> str:
     text = json.dumps(value)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
-def _expected(args: type[BaseModel]) -> str:
-    names = [_named(name, field) for name, field in args.model_fields.items()]
+def _expected(args: type[Arguments]) -> str:
+    names = [_named(field) for field in _fields(args).values()]
     return f"The arguments are: {', '.join(names)}."
 
 
-def _named(name: str, field: FieldInfo) -> str:
-    return f"`{name}`" if field.is_required() else f"`{name}` (optional)"
+def _named(field: FieldInfo) -> str:
+    return f"`{field.name}`" if field.required else f"`{field.name}` (optional)"

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import Struct
-from pydantic import BaseModel
 
 from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
@@ -12,6 +11,7 @@ from ml_intern.record.events import Outcome, Replay, ToolStarted
 from ml_intern.record.facts import Fact, FileChange
 from ml_intern.record.messages import Image
 from ml_intern.record.view import View
+from ml_intern.toolkit.schema import Arguments
 
 
 class Context(Struct, frozen=True):
@@ -77,8 +77,8 @@ class Tool(Protocol):
         ...
 
     @property
-    def args(self) -> type[BaseModel]:
-        """The model of its arguments."""
+    def args(self) -> type[Arguments]:
+        """The class of its arguments."""
         ...
 
     async def prepare(self, args: Any, context: Context) -> Prepared:

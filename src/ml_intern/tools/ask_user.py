@@ -1,6 +1,8 @@
 """Asks the person a question, where one may be there; else says that nobody is. Knows no door."""
 
-from pydantic import Field
+from typing import Annotated
+
+from msgspec import Meta
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.record.display import TextDisplay
@@ -18,11 +20,13 @@ _NOBODY = (
 )
 
 
-class AskUserArgs(Arguments):
+class AskUserArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    question: str = Field(min_length=1, max_length=2_000, description="One question.")
-    options: list[str] = Field(default=[], max_length=_MOST_OPTIONS, description="Answers to choose from, best first.")
+    question: Annotated[str, Meta(min_length=1, max_length=2_000, description="One question.")]
+    options: Annotated[
+        tuple[str, ...], Meta(max_length=_MOST_OPTIONS, description="Answers to choose from, best first.")
+    ] = ()
 
 
 class AskUser:

@@ -4,9 +4,9 @@ import asyncio
 import codecs
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
-from msgspec import Struct
-from pydantic import Field
+from msgspec import Meta, Struct
 
 from ml_intern.base.errors import SandboxError, StoreFailed, ToolFailed
 from ml_intern.record.display import LogDisplay
@@ -37,14 +37,25 @@ _LIVE_CHARS = 16_384
 _END_WITHIN_S = 15.0
 
 
-class BashArgs(Arguments):
+class BashArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    command: str = Field(min_length=1, description="The command line.")
-    timeout: int = Field(default=DEFAULT_TIMEOUT_S, ge=1, le=MOST_TIMEOUT_S, description="Deadline in seconds.")
-    description: str = Field(default="", description="What it is for, in a few words.")
-    background: bool = Field(default=False, description="Leave it running and answer at once with its id.")
-    work_dir: str = Field(default="", description="Folder to start in, if not the workspace.")
+    command: Annotated[str, Meta(min_length=1, description="The command line.")]
+    timeout: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=MOST_TIMEOUT_S,
+                description=f"Deadline in seconds (default {DEFAULT_TIMEOUT_S}, in the background "
+                f"{background.DEFAULT_TIMEOUT_S}).",
+            ),
+        ]
+        | None
+    ) = None
+    description: Annotated[str, Meta(description="What it is for, in a few words.")] = ""
+    background: Annotated[bool, Meta(description="Leave it running and answer at once with its id.")] = False
+    work_dir: Annotated[str, Meta(description="Folder to start in, if not the workspace.")] = ""
 
 
 class _Planned(Struct, frozen=True):
@@ -244,8 +255,7 @@ class Bash:
 
 def _timeout(args: BashArgs) -> int:
     """What was said; else more where nobody waits for it."""
-    is_default = args.background and "timeout" not in args.model_fields_set
-    return background.DEFAULT_TIMEOUT_S if is_default else args.timeout
+    return args.timeout or (background.DEFAULT_TIMEOUT_S if args.background else DEFAULT_TIMEOUT_S)
 
 
 def _live(send: Callable[[str], None]) -> Callable[[bytes], None]:

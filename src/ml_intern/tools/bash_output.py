@@ -3,9 +3,9 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import Struct
-from pydantic import Field
+from msgspec import Meta, Struct
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
 from ml_intern.record.display import LogDisplay, TextDisplay
@@ -27,15 +27,15 @@ _LOOK_AGAIN_S = 0.25
 _MARK = re.compile(r"\[command (\S+): [^\n]*; offset=(\d+)[^\n]*\]\Z")
 
 
-class BashOutputArgs(Arguments):
+class BashOutputArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    id: str = Field(default="", description="Id of the command; without one, those that run are listed.")
-    wait: int = Field(
-        default=0, ge=0, le=MOST_WAIT_S, description="Seconds to wait for its end, or for a line of filter."
-    )
-    filter: str = Field(default="", description="Only lines that match this regular expression.")
-    offset: int = Field(default=-1, ge=-1, description="First byte; without it, what is new since the last answer.")
+    id: Annotated[str, Meta(description="Id of the command; without one, those that run are listed.")] = ""
+    wait: Annotated[
+        int, Meta(ge=0, le=MOST_WAIT_S, description="Seconds to wait for its end, or for a line of filter.")
+    ] = 0
+    filter: Annotated[str, Meta(description="Only lines that match this regular expression.")] = ""
+    offset: Annotated[int, Meta(ge=-1, description="First byte; without it, what is new since the last answer.")] = -1
 
 
 class _Seen(Struct, frozen=True):

@@ -2,8 +2,9 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from ml_intern.record.display import LogDisplay
 from ml_intern.record.effects import Executes
@@ -16,10 +17,10 @@ from ml_intern.tools import background
 from ml_intern.tools.texts import text_of
 
 
-class BashStopArgs(Arguments):
+class BashStopArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    id: str = Field(min_length=1, description="Id of the command.")
+    id: Annotated[str, Meta(min_length=1, description="Id of the command.")]
 
 
 class BashStop:

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.text import clip
@@ -31,13 +32,13 @@ _DIFF_CHARS = 6_000
 _NAMED_LINES = 10
 
 
-class EditArgs(Arguments):
+class EditArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    path: str = Field(description="The file.")
-    old_str: str = Field(description="The exact text to replace.")
-    new_str: str = Field(description="What stands there afterwards.")
-    replace_all: bool = Field(default=False, description="Replace every occurrence.")
+    path: Annotated[str, Meta(description="The file.")]
+    old_str: Annotated[str, Meta(description="The exact text to replace.")]
+    new_str: Annotated[str, Meta(description="What stands there afterwards.")]
+    replace_all: Annotated[bool, Meta(description="Replace every occurrence.")] = False
 
 
 class Edit:

@@ -4,9 +4,9 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Annotated
 
-from msgspec import Struct
-from pydantic import Field
+from msgspec import Meta, Struct
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.text import visible
@@ -32,18 +32,18 @@ _ALL_BYTES = 1 << 30
 _MOST_FILES = 100_000
 
 
-class FindArgs(Arguments):
+class FindArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    pattern: str = Field(default="", description="Regular expression to search for in the files' text.")
-    glob: str = Field(default="", description="Names: *.py, **/test_*.py, *.{csv,json}.")
-    path: str = Field(default=".", description="Folder or file to search, if not the workspace.")
-    ignore_case: bool = Field(default=False, description="Upper and lower case are the same.")
-    context: int = Field(default=0, ge=0, le=_MOST_CONTEXT, description="Lines to show around each match.")
-    files_only: bool = Field(default=False, description="Only the files' names and their number of matches.")
-    all_files: bool = Field(default=False, description="Also what .gitignore leaves out.")
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=_MOST, description="Most results.")
-    offset: int = Field(default=0, ge=0, description="Results to pass over: to go on.")
+    pattern: Annotated[str, Meta(description="Regular expression to search for in the files' text.")] = ""
+    glob: Annotated[str, Meta(description="Names: *.py, **/test_*.py, *.{csv,json}.")] = ""
+    path: Annotated[str, Meta(description="Folder or file to search, if not the workspace.")] = "."
+    ignore_case: Annotated[bool, Meta(description="Upper and lower case are the same.")] = False
+    context: Annotated[int, Meta(ge=0, le=_MOST_CONTEXT, description="Lines to show around each match.")] = 0
+    files_only: Annotated[bool, Meta(description="Only the files' names and their number of matches.")] = False
+    all_files: Annotated[bool, Meta(description="Also what .gitignore leaves out.")] = False
+    limit: Annotated[int, Meta(ge=1, le=_MOST, description="Most results.")] = DEFAULT_LIMIT
+    offset: Annotated[int, Meta(ge=0, description="Results to pass over: to go on.")] = 0
 
 
 class _Wanted(Struct, frozen=True):

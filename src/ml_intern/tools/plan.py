@@ -1,8 +1,8 @@
 """Replaces the plan. Knows no file and no person; the record keeps it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from msgspec import Meta
 
 from ml_intern.base.errors import ToolFailed
 from ml_intern.record.display import PlanDisplay, PlanItem
@@ -15,20 +15,18 @@ from ml_intern.tools.texts import text_of
 _MOST_ITEMS = 100
 
 
-class Todo(Arguments):
+class Todo(Arguments, frozen=True):
     """One item as the model sends it; numbers as ids are taken."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    id: str = Field(min_length=1, description="Short and unique.")
-    content: str = Field(min_length=1, description="What is to be done.")
+    id: Annotated[str, Meta(min_length=1, description="Short and unique.")] | int
+    content: Annotated[str, Meta(min_length=1, description="What is to be done.")]
     status: Literal["pending", "in_progress", "completed"]
 
 
-class PlanArgs(Arguments):
+class PlanArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    todos: list[Todo] = Field(max_length=_MOST_ITEMS, description="The whole plan, in order.")
+    todos: Annotated[list[Todo], Meta(max_length=_MOST_ITEMS, description="The whole plan, in order.")]
 
 
 class Plan:
@@ -46,17 +44,17 @@ class Plan:
         Raises:
             ToolFailed: two items have one id, or more than one is in progress.
         """
-        ids = [todo.id for todo in args.todos]
+        items = tuple(PlanItem(str(todo.id), todo.content, todo.status) for todo in args.todos)
+        ids = [item.id for item in items]
         twice = sorted({each for each in ids if ids.count(each) > 1})
         if twice:
             raise ToolFailed(f"Ids stand more than once in the plan: {', '.join(twice)}.", "Give each item its own id.")
-        current = [todo.id for todo in args.todos if todo.status == "in_progress"]
+        current = [item.id for item in items if item.status == "in_progress"]
         if len(current) > 1:
             raise ToolFailed(
                 f"{len(current)} items are in progress: {', '.join(current)}.",
                 "Mark one in_progress, the others pending.",
             )
-        items = tuple(PlanItem(todo.id, todo.content, todo.status) for todo in args.todos)
         return Prepared((), PlanDisplay(items), "pure", items)
 
     async def run(self, prepared: Prepared, context: Context) -> Result:

@@ -6,10 +6,9 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
-from pydantic import Field
+from msgspec import Meta, Struct
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
 from ml_intern.base.text import visible
@@ -40,14 +39,14 @@ _PDF = b"%PDF-"
 _BLOB = re.compile(r"blob:([0-9a-f]{64})")
 
 
-class ReadArgs(Arguments):
+class ReadArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    path: str = Field(description="File, folder, or blob:… address.")
-    offset: int = Field(default=1, ge=0, description="First line, counted from 1.")
-    limit: int = Field(default=DEFAULT_LINES, ge=1, description="Most lines.")
-    pages: str = Field(default="", description="Pages of a PDF: 5, 2-7, 9-.")
-    raw: bool = Field(default=False, description="A notebook as the JSON it is.")
+    path: Annotated[str, Meta(description="File, folder, or blob:… address.")]
+    offset: Annotated[int, Meta(ge=0, description="First line, counted from 1.")] = 1
+    limit: Annotated[int, Meta(ge=1, description="Most lines.")] = DEFAULT_LINES
+    pages: Annotated[str, Meta(description="Pages of a PDF: 5, 2-7, 9-.")] = ""
+    raw: Annotated[bool, Meta(description="A notebook as the JSON it is.")] = False
 
 
 class _Wanted(Struct, frozen=True):

@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import Field
+from msgspec import Meta
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
 from ml_intern.record.display import TextDisplay
@@ -40,15 +40,15 @@ class History(Protocol):
         ...
 
 
-class RecallArgs(Arguments):
+class RecallArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    query: str = Field(default="", description="Words that all occur, in any order.")
-    regex: bool = Field(default=False, description="The query is one regular expression.")
-    kinds: list[Kind] = Field(default=[], description="Only these kinds.")
-    seq: int = Field(default=0, ge=0, description="Show the entry of this number whole instead.")
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=_MOST, description="Most results.")
-    offset: int = Field(default=0, ge=0, description="Results (with seq: lines) to pass over: to go on.")
+    query: Annotated[str, Meta(description="Words that all occur, in any order.")] = ""
+    regex: Annotated[bool, Meta(description="The query is one regular expression.")] = False
+    kinds: Annotated[tuple[Kind, ...], Meta(description="Only these kinds.")] = ()
+    seq: Annotated[int, Meta(ge=0, description="Show the entry of this number whole instead.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=_MOST, description="Most results.")] = DEFAULT_LIMIT
+    offset: Annotated[int, Meta(ge=0, description="Results (with seq: lines) to pass over: to go on.")] = 0
 
 
 class Recall:

@@ -1,8 +1,9 @@
 """Creates files and replaces whole ones. Knows no policy; the roots table is the wall."""
 
 import asyncio
+from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from ml_intern.record.events import ToolStarted
 from ml_intern.sandbox import files
@@ -23,11 +24,11 @@ from ml_intern.tools.encoding import SNIFFED_BYTES, Encoding, sniff
 from ml_intern.tools.texts import text_of
 
 
-class WriteArgs(Arguments):
+class WriteArgs(Arguments, frozen=True):
     """What the model sends."""
 
-    path: str = Field(description="The file.")
-    content: str = Field(description="All of its text.")
+    path: Annotated[str, Meta(description="The file.")]
+    content: Annotated[str, Meta(description="All of its text.")]
 
 
 class Write:
