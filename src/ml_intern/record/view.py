@@ -76,7 +76,8 @@ class View(Struct, frozen=True):
 
     def lane(self, name: str) -> Lane:
         """The lane of this name; an empty one where nothing was said in it yet."""
-        return self.lanes.get(name, Lane())
+        found = self.lanes.get(name)
+        return Lane() if found is None else found
 
 
 def fold(view: View, entry: Entry) -> View:
