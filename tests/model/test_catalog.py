@@ -3,7 +3,16 @@
 import pytest
 
 from ml_intern.base.errors import BadSettings
-from ml_intern.model.catalog import PROVIDERS, describe, is_loopback, resolve
+from ml_intern.model.catalog import (
+    PROVIDERS,
+    base_url_of,
+    billed,
+    describe,
+    described,
+    find_provider,
+    is_loopback,
+    resolve,
+)
 from ml_intern.model.prices import FREE
 from ml_intern.record.messages import Prices
 
@@ -62,8 +71,6 @@ def test_an_id_means_an_endpoint(model_id, full, url):
         ("openruter/a/b", "openrouter/a/b"),
         ("depseek/deepseek-chat", "deepseek/deepseek-chat"),
         ("gpt-5", "openai/gpt-5"),
-        ("ollama", "ollama/"),
-        ("openai/", "openai/"),
         ("a/b/c", ""),
         ("", ""),
         ("/x", ""),
@@ -76,11 +83,22 @@ def test_an_id_that_means_nothing_is_refused_with_the_nearest(model_id, meant):
     assert "Known: openai, anthropic, hf," in caught.value.remedy
 
 
-@pytest.mark.parametrize("model_id", ["cohere/command-a", "gemini/gemini-3-pro", "google/gemini-3-pro", "bedrock/x"])
-def test_a_provider_of_another_wire_is_told_how_it_works_today(model_id):
-    with pytest.raises(BadSettings) as caught:
-        resolve(model_id, "", KEYS)
-    assert f"openrouter/{model_id}" in caught.value.remedy
+@pytest.mark.parametrize(
+    ("model_id", "full"),
+    [
+        ("gemini/gemini-3-pro", "google/gemini-3-pro"),
+        ("google/gemini-3-pro", "google/gemini-3-pro"),
+        ("google/gemma-3-27b-it", "hf/google/gemma-3-27b-it"),
+        ("gemini/gemma-3-27b-it", "google/gemma-3-27b-it"),
+        ("cohere/command-a", "cohere/command-a"),
+        ("bedrock/us.amazon.nova-pro-v1:0", "bedrock/us.amazon.nova-pro-v1:0"),
+        ("vertex/gemini-3-pro", "google-vertex/gemini-3-pro"),
+    ],
+)
+def test_a_provider_of_another_wire_goes_to_the_adapter(model_id, full):
+    found = resolve(model_id, "", {**KEYS, "GOOGLE_API_KEY": "AIzakey", "CO_API_KEY": "cokey"})
+    assert found.id == full
+    assert found.provider.wire == ("chat" if full.startswith("hf/") else "adapted")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +194,13 @@ def test_a_server_of_ones_own_needs_no_key():
     assert resolve("openai/x", "http://127.0.0.1:8000", {}).key == ""
 
 
+@pytest.mark.parametrize(("model_id", "words"), [("ollama", "ollama/MODEL"), ("openai/", "openai/MODEL")])
+def test_a_provider_without_a_model_is_told_where_they_are_listed(model_id, words):
+    with pytest.raises(BadSettings, match="names no model of") as caught:
+        resolve(model_id, "", KEYS)
+    assert caught.value.remedy == f"Write {words}: `ml-intern models {words.partition('/')[0]}` lists them."
+
+
 def test_an_endpoint_does_not_show_its_key():
     assert "key-of" not in repr(resolve("openai/gpt-5", "", KEYS)).replace("key_source='OPENAI_API_KEY'", "")
 
@@ -249,3 +274,30 @@ def test_the_hubs_router_is_priced_by_route_or_by_the_dearest():
 )
 def test_this_machine_is_known(host, is_it):
     assert is_loopback(host) is is_it
+
+
+def test_an_organisation_of_the_hub_is_named_as_the_payer_where_the_router_is_asked():
+    hub = billed(resolve("Qwen/Qwen3-32B", "", KEYS), "acme")
+    assert (hub.bill_to, described(hub).payer) == ("acme", "hf (acme)")
+    assert described(billed(hub, "")).payer == "hf (acme)"
+    other = billed(resolve("openai/gpt-5", "", KEYS), "acme")
+    assert (other.bill_to, described(other).payer) == ("", "OpenAI (OPENAI_API_KEY)")
+
+
+def test_the_router_may_stand_elsewhere():
+    assert base_url_of(PROVIDERS["hf"], {}) == "https://router.huggingface.co/v1"
+    environ = {"HF_BASE_URL": "gateway.example/hf"}
+    assert base_url_of(PROVIDERS["hf"], environ) == "https://gateway.example/hf"
+    assert resolve("Qwen/Qwen3-32B", "", {**KEYS, **environ}).base_url == "https://gateway.example/hf"
+
+
+@pytest.mark.parametrize(("name", "found"), [("hf", "hf"), ("HuggingFace", "hf"), ("lmstudio", "lm_studio")])
+def test_a_provider_has_names(name, found):
+    assert find_provider(name).id == found
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("olama", "Did you mean ollama?"), ("zzz", "Known: openai, anthropic")])
+def test_a_provider_that_is_none_is_refused_with_the_nearest(name, remedy):
+    with pytest.raises(BadSettings) as caught:
+        find_provider(name)
+    assert remedy in caught.value.remedy

@@ -1,63 +1,65 @@
-"""Without a model the way on is told, in three lines, quickly."""
+"""Which local servers answer; and without a model the way on is told, in three lines, quickly."""
 
-import asyncio
-import json
 import time
 
-from ml_intern.model.local import local_models, no_model
+from ml_intern.model.local import local_models, no_model, servers
+from tests.doubles.local_servers import listed, llamacpp, lm_studio, ollama, serve, tgi, vllm
 
-NOWHERE = {f"{name}_BASE_URL": "http://127.0.0.1:1" for name in ("OLLAMA", "VLLM", "LM_STUDIO", "LLAMACPP")}
-
-
-def serving(body: bytes, status: str = "200 OK", delay_s: float = 0.0, asked: list[str] | None = None):
-    async def answer(reader, writer):
-        head = await reader.readuntil(b"\r\n\r\n")
-        (asked if asked is not None else []).append(head.decode())
-        await asyncio.sleep(delay_s)
-        writer.write(f"HTTP/1.0 {status}\r\ncontent-type: application/json\r\n\r\n".encode() + body)
-        writer.close()
-
-    return asyncio.start_server(answer, "127.0.0.1", 0)
-
-
-def at(server) -> str:
-    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-LIST = json.dumps({"object": "list", "data": [{"id": "qwen3:4b"}, {"id": "other"}]}).encode()
+NOWHERE = {f"{name}_BASE_URL": "http://127.0.0.1:1" for name in ("OLLAMA", "VLLM", "LM_STUDIO", "LLAMACPP", "TGI")}
+LIST = {"/v1/models": listed("qwen3:4b", "other")}
 
 
 async def test_no_server_is_told_as_such():
     error = await no_model(NOWHERE)
     key, local, demo = error.remedy.split("\n")
     assert "hf auth login" in key
-    assert "OPENAI_API_KEY" in key
-    assert "none answers (ollama 11434, vllm 8000, lm_studio 1234, llamacpp 8080)" in local
+    for name in ("HF_TOKEN", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+        assert name in key
+    assert "none answers (ollama 11434, vllm 8000, lm_studio 1234, llamacpp 8080, tgi 8080)" in local
     assert "ml-intern demo" in demo
 
 
 async def test_a_server_that_answers_is_named_so_that_it_can_be_typed():
-    asked: list[str] = []
-    async with await serving(LIST, asked=asked) as server:
-        environ = {**NOWHERE, "OLLAMA_BASE_URL": at(server), "OLLAMA_API_KEY": "k"}
+    async with serve(LIST) as server:
+        environ = {**NOWHERE, "OLLAMA_BASE_URL": server.url, "OLLAMA_API_KEY": "k"}
         assert await local_models(environ) == ("ollama/qwen3:4b",)
         assert "--model ollama/qwen3:4b" in (await no_model(environ)).remedy
-    assert asked[0].startswith("GET /v1/models HTTP/1.0\r\n")
-    assert "Authorization: Bearer k" in asked[0]
+    assert server.asked[0].startswith("GET /v1/models HTTP/1.0\r\n")
+    assert "Authorization: Bearer k" in server.asked[0]
 
 
 async def test_servers_that_answer_otherwise_are_passed_over():
     async with (
-        await serving(b"{}") as empty,
-        await serving(b"<html>") as page,
-        await serving(LIST, "404 Not Found") as lost,
-        await serving(LIST, delay_s=0.7) as slow,
+        serve({"/v1/models": {}}) as empty,
+        serve({"/v1/models": "<html>"}) as page,
+        serve({}) as lost,
+        serve(LIST, delay_s=2.0) as slow,
+        serve({"/v1/models": {"data": [7]}}) as odd,
     ):
-        urls = [at(each) for each in (empty, page, lost, slow)]
+        urls = [each.url for each in (empty, page, lost, slow, odd)]
         begun = time.perf_counter()
         assert await local_models(dict(zip(NOWHERE, urls, strict=True))) == ()
-        assert time.perf_counter() - begun < 0.6
-        await asyncio.sleep(0.6)  # the slow one ends on its own
+        assert time.perf_counter() - begun < 0.8
+
+
+async def test_a_server_without_a_model_answers_all_the_same():
+    async with serve({"/v1/models": {"data": None}}) as server:
+        environ = {**NOWHERE, "OLLAMA_BASE_URL": server.url}
+        assert [each.names for each in await servers(environ)] == [()]
+        assert await local_models(environ) == ()
+
+
+async def test_servers_that_share_an_address_are_told_apart_by_what_only_one_of_them_answers():
+    kinds = {
+        "ollama": ollama({"m": {}}),
+        "lm_studio": lm_studio({"id": "m"}),
+        "tgi": tgi("m"),
+        "llamacpp": llamacpp("m"),
+        "vllm": vllm("m"),
+    }
+    for kind, pages in kinds.items():
+        async with serve(pages) as server:
+            assert await local_models({"LOCAL_LLM_BASE_URL": server.url}) == (f"{kind}/m",)
 
 
 async def test_a_server_elsewhere_is_not_probed():

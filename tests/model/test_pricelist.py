@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from ml_intern.model.pricelist import FILE, find, find_dearest, is_match
+from ml_intern.model.pricelist import FILE, find, find_dearest, is_match, names
 from ml_intern.record.messages import Prices
 from scripts import make_prices
 
@@ -114,3 +114,13 @@ def test_a_row_that_is_written_here_is_read_as_prices():
 )
 def test_matches(match, name, holds):
     assert is_match(match, name) is holds
+
+
+def test_names_are_ones_that_can_be_typed_or_the_beginning_of_one():
+    found = names()
+    assert found["openai"]["gpt-5"] == find("openai", "gpt-5")
+    assert found["anthropic"]["claude-opus-4-1*"].window == 200_000
+    assert not [name for rows in found.values() for name in rows if name[:1] in "^$~&" or not name]
+    for provider, rows in found.items():
+        for name in rows:
+            assert find(provider, name.removesuffix("*").lower()) is not None, (provider, name)

@@ -2,17 +2,25 @@
 Knows no door and no tool.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
+from ml_intern.app.grants import grant_events, split_rules
 from ml_intern.app.options import nearest
+from ml_intern.app.places import find_places
 from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import show, usd
-from ml_intern.model.catalog import describe, resolve
+from ml_intern.model.adapted import require_installed
+from ml_intern.model.catalog import Endpoint, billed, payer_of, resolve
+from ml_intern.model.learned import LOOPBACK_S, REMOTE_S, Lesson
 from ml_intern.model.local import no_model
 from ml_intern.model.port import Model, ModelInfo
+from ml_intern.model.served import Known, known
 from ml_intern.record.events import BriefSet, CapSet, Event, LimitsSet, ModelChosen, ModeSet, RulesSet
 from ml_intern.record.messages import Image
 from ml_intern.record.view import View
@@ -36,51 +44,110 @@ LoadImage = Callable[[Image], Awaitable[bytes]]
 
 class Choice(Struct, frozen=True):
     """The model of a session: what is recorded of it, and how its access is made (imports its wire,
-    so not at start-up). `sees`: it can look at images, or nobody knows that it cannot.
+    so not at start-up). `sees`: it can look at images, or nobody knows that it cannot. `note` is for a person;
+    `endpoint` is where it is asked, None where it is played; `lesson` is what its server is found not to take.
     """
 
     event: ModelChosen
     make: Callable[[LoadImage], Model]
     sees: bool = True
+    note: str = ""
+    endpoint: Endpoint | None = None
+    lesson: Lesson = field(default_factory=Lesson)
 
 
 async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | None, players: Players) -> Choice:
     """The main model: what the launch says, else what the record says.
 
     Raises:
-        BadSettings: no model, no key, an unknown provider, or a price that is not known, so that no cap could hold.
+        BadSettings: no model, no key, an unknown provider, a model that is not served or cannot see what was sent
+            along, or a price that is not known, so that no cap could hold.
     """
     if played is None and launch.model is None and recorded is not None and recorded.model in players:
         played = players[recorded.model]()
     if played is not None:
-        return Choice(_event(played.info, ""), lambda _: played.model, played.info.images is not False)
+        return _seeing(launch, Choice(_event(played.info, ""), lambda _: played.model, played.info.images is not False))
     model = launch.model or (recorded.model if recorded is not None else None)
     if model is None:
         raise await no_model(launch.environ)
     same = recorded is not None and model == recorded.model
     base_url = launch.base_url or (recorded.base_url if recorded is not None and same else "")
-    endpoint = resolve(model, base_url, launch.environ)
-    info = describe(model, base_url, launch.price or "", launch.environ)
-    event = _event(info, base_url)
-    if recorded is not None and same and recorded.prices is not None and not launch.price and not launch.base_url:
-        event = recorded  # prices None: imported, so that the prices of this machine count
+    own = recorded.bill_to if recorded is not None and same else ""
+    # In a thread: the key may lie in the system's keyring.
+    resolved = await asyncio.to_thread(resolve, model, base_url, launch.environ)
+    endpoint = billed(resolved, own if launch.bill_to is None else launch.bill_to)
+    if endpoint.provider.wire == "adapted":
+        require_installed(endpoint.provider.id)
+    # Prices None: imported, so that the prices of this machine count.
+    is_kept = same and recorded is not None and recorded.prices is not None and not (launch.price or launch.base_url)
+    # The prices that a session began with hold: it asks no list of prices anew.
+    cache, offline = find_places(launch.environ).cache, launch.offline or is_kept
+    found = await known(endpoint, cache, launch.price or "", offline=offline)
+    info = found.info
+    event = _event(info, base_url, endpoint.bill_to)
+    if is_kept and recorded is not None:
+        event = _kept(recorded, event, endpoint)
     if event.prices is None:
         what = f"The price of {info.id} is not known, so no budget could hold."
-        raise BadSettings(what, "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing).")
+        say = "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing)."
+        raise BadSettings(what, " ".join(filter(None, (found.note, found.remedy, say))))
 
+    lesson = _lesson(endpoint, cache)
+    note = _note(found, recorded, event, is_kept=is_kept)
+    make = _maker(endpoint, info, lesson)
+    return _seeing(launch, Choice(event, make, info.images is not False, note, endpoint, lesson))
+
+
+def _seeing(launch: Launch, choice: Choice) -> Choice:
+    """An image for a model that cannot see is a slip that the person should hear of before anything is said."""
+    if launch.images and not choice.sees:
+        what = f"{choice.event.model} cannot see images."
+        raise BadSettings(what, "Leave --image out, or choose another --model: `ml-intern models` tells which can.")
+    return choice
+
+
+def _maker(endpoint: Endpoint, info: ModelInfo, lesson: Lesson) -> Callable[[LoadImage], Model]:
     sees = info.images is not False
 
     def make(load: LoadImage) -> Model:
+        lesson.load()
         # httpx2 costs a quarter of a second: not before it is needed.
         if endpoint.provider.wire == "messages":
             from ml_intern.model.wire.messages import MessagesModel
 
-            return MessagesModel(endpoint, load_image=load if sees else None)
+            return MessagesModel(endpoint, load_image=load if sees else None, lesson=lesson)
+        if endpoint.provider.wire == "adapted":
+            from ml_intern.model.providers.adapter import AdaptedModel
+
+            return AdaptedModel(endpoint, load_image=load if sees else None)
         from ml_intern.model.wire.chat import ChatModel
 
-        return ChatModel(endpoint, load_image=load if sees else None, has_tools=info.tools is not False)
+        has_tools = info.tools is not False
+        return ChatModel(endpoint, load_image=load if sees else None, has_tools=has_tools, lesson=lesson)
 
-    return Choice(event, make, sees)
+    return make
+
+
+def _kept(recorded: ModelChosen, now: ModelChosen, endpoint: Endpoint) -> ModelChosen:
+    """What is recorded holds, but for who pays, and for the window that a local server gives today."""
+    is_free = endpoint.loopback and recorded.payer == payer_of(endpoint, is_free=True)
+    window = now.window if endpoint.provider.local and now.window else recorded.window
+    return replace(recorded, window=window, payer=payer_of(endpoint, is_free=is_free), bill_to=now.bill_to)
+
+
+def _note(found: Known, recorded: ModelChosen | None, event: ModelChosen, *, is_kept: bool) -> str:
+    """What a person is told of the model: what is old, assumed or too little, and that somebody else pays now."""
+    is_priced = recorded is not None and recorded.prices is not None
+    paid = f"From here on {event.payer} pays; until now it was {recorded.payer}." if recorded and is_priced else ""
+    changed = paid if recorded is not None and recorded.payer != event.payer else ""
+    is_of_prices = is_kept and event.model.startswith("hf/")
+    return "\n".join(filter(None, ("" if is_of_prices else found.note, changed)))
+
+
+def _lesson(endpoint: Endpoint, cache: Path) -> Lesson:
+    model = f"{endpoint.provider.id}/{endpoint.model}"
+    lasts_s = LOOPBACK_S if endpoint.loopback else REMOTE_S
+    return Lesson(cache / "learned.json", model, endpoint.base_url, lasts_s=lasts_s)
 
 
 def settings_events(view: View, launch: Launch, choice: Choice, tools: Iterable[Tool]) -> list[Event]:
@@ -114,8 +181,8 @@ def seen_tools(tools: Iterable[Tool], names: tuple[str, ...] | None) -> list[Too
     return [tool for name, tool in known.items() if names is None or name in names]
 
 
-def _event(info: ModelInfo, base_url: str) -> ModelChosen:
-    return ModelChosen("main", info.id, info.window, info.max_output, info.prices, info.payer, base_url)
+def _event(info: ModelInfo, base_url: str, bill_to: str = "") -> ModelChosen:
+    return ModelChosen("main", info.id, info.window, info.max_output, info.prices, info.payer, base_url, bill_to)
 
 
 def _mode_events(view: View, launch: Launch) -> list[Event]:
@@ -138,9 +205,10 @@ def _rule_events(view: View, launch: Launch) -> list[Event]:
     """Rules of flags are the session's for good; rules of files hold as the files are now."""
     now = view.settings.rules
     kept = [rule for rule in now.rules if rule.origin == "flag"]
-    rules = tuple(dict.fromkeys((*kept, *launch.rules)))
+    counted, plain = split_rules(launch.rules)
+    rules = tuple(dict.fromkeys((*kept, *plain)))
     wanted = RulesSet(rules, now.tools if launch.tools is None else launch.tools)
-    return [wanted] if wanted != now else []
+    return [*([wanted] if wanted != now else []), *grant_events(view.grants, counted)]
 
 
 def _brief_events(view: View, launch: Launch) -> list[Event]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Literal
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ml_intern.base.errors import BadSettings
 from ml_intern.model import pricelist
+from ml_intern.model.adapted import ADAPTED
 from ml_intern.model.keys import find_key
 from ml_intern.model.port import ModelInfo
 from ml_intern.model.prices import FREE, prices_from
@@ -21,7 +22,8 @@ class Provider:
 
     `keys` and `base_variables` are environment variables, the first that is set wins. `limit` is the field that bounds
     a reply; `session` is where a session's id goes so that its requests meet a warm cache; `keeps_thinking` is whether
-    the server takes its thinking back; `prices` is the provider's name in the price file; `wire` the protocol.
+    the server takes its thinking back; `prices` is the provider's name in the price file; `wire` the protocol
+    (adapted: whatever pydantic-ai speaks to it); `keyless` says which credentials do in the place of a key.
     """
 
     id: str
@@ -35,7 +37,8 @@ class Provider:
     session: Literal["", "prompt_cache_key", "x-hf-session-id"] = ""
     keeps_thinking: bool = True
     prices: str = ""
-    wire: Literal["chat", "messages"] = "chat"
+    wire: Literal["chat", "messages", "adapted"] = "chat"
+    keyless: str = ""
 
 
 def _local(name: str, title: str, port: int, start: str) -> Provider:
@@ -80,6 +83,7 @@ PROVIDERS = {
             "Hugging Face",
             "https://router.huggingface.co/v1",
             ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+            ("HF_BASE_URL",),
             session="x-hf-session-id",
             prices="huggingface",
         ),
@@ -131,6 +135,19 @@ PROVIDERS = {
             base_variables=("ANTHROPIC_COMPATIBLE_BASE_URL",),
             wire="messages",
         ),
+        *(
+            Provider(
+                row.id,
+                row.title,
+                row.base_url,
+                row.keys,
+                row.base_variables,
+                prices=row.prices,
+                wire="adapted",
+                keyless=row.keyless,
+            )
+            for row in ADAPTED.values()
+        ),
     )
 }
 
@@ -144,20 +161,28 @@ _ALIASES = {
     "llama-cpp": "llamacpp",
     "openai_compatible": "openai-compatible",
     "anthropic_compatible": "anthropic-compatible",
+    "gemini": "google",
+    "vertex": "google-vertex",
+    "google-cloud": "google-vertex",
+    "grok": "xai",
+    "copilot": "github-copilot",
+    "z.ai": "zai",
 }
-# Neither chat completions nor Anthropic messages, or with differences of their own: each needs a wire of its own.
-_OTHER_WIRES = frozenset({"gemini", "mistral", "bedrock", "azure", "vertex", "cohere"})
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one model is asked: the address, the model's name there, the key (never shown) and where it was found."""
+    """Where one model is asked: the address, the model's name there, the key (never shown) and where it was found.
+
+    `bill_to` is the organisation of the Hub that pays; empty: who owns the key.
+    """
 
     provider: Provider
     model: str
     base_url: str
     key: str = field(default="", repr=False)
     key_source: str = ""
+    bill_to: str = ""
 
     @property
     def id(self) -> str:
@@ -184,19 +209,20 @@ def resolve(model_id: str, base_url: str = "", environ: Mapping[str, str] = os.e
         BadSettings: no such provider, no address, no key, or one of them is malformed.
     """
     provider, model = _split(model_id.strip(), base_url)
-    address = base_url or next(filter(None, map(environ.get, provider.base_variables)), provider.base_url)
-    if not address:
+    address = base_url or _address(provider, environ)
+    if not address and (provider.base_variables or provider.wire != "adapted"):
         raise BadSettings(
             f"{provider.id}/{model} names no address.",
             f"Add --base-url http://HOST:PORT/v1, or set {provider.base_variables[0]}.",
         )
-    url = _base_url(address, provider)
+    url = _base_url(address, provider) if address else ""
     key = find_key(provider.keys, environ)
-    if key is None and provider.base_url and not provider.local and not is_loopback(urlsplit(url).hostname or ""):
-        login = " or run `hf auth login`" if provider.id == "hf" else ""
+    wants = (provider.base_url or provider.wire == "adapted") and not (provider.local or provider.keyless)
+    if key is None and wants and not is_loopback(urlsplit(url).hostname or ""):
+        login = "run `hf auth login`" if provider.id == "hf" else f"run `ml-intern login {provider.id}`"
         raise BadSettings(
             f"{provider.title} wants a key, and none is set.",
-            f"Set {provider.keys[0]}{login}, or choose another model with --model.",
+            f"Set {provider.keys[0]} or {login}, or choose another model with --model.",
         )
     return Endpoint(provider, model, url, key.value if key else "", key.source if key else "")
 
@@ -207,16 +233,64 @@ def describe(model_id: str, base_url: str = "", price: str = "", environ: Mappin
     Raises:
         BadSettings: as `resolve`, or `price` is malformed.
     """
-    endpoint = resolve(model_id, base_url, environ)
+    return described(resolve(model_id, base_url, environ), price)
+
+
+def described(endpoint: Endpoint, price: str = "") -> ModelInfo:
+    """What the price file and the address say of the model.
+
+    Raises:
+        BadSettings: `price` is malformed.
+    """
     listed = None if endpoint.loopback else _listed(endpoint)
     prices = listed.prices if listed else None
     if price:
         prices = prices_from(price)
     elif endpoint.loopback:
         prices = FREE
-    key = f" ({endpoint.key_source})" if endpoint.key_source else ""
-    payer = "this machine" if endpoint.loopback and not price else f"{endpoint.provider.title}{key}"
+    payer = payer_of(endpoint, is_free=endpoint.loopback and not price)
     return ModelInfo(endpoint.id, listed.window if listed else None, None, prices, payer)
+
+
+def billed(endpoint: Endpoint, bill_to: str) -> Endpoint:
+    """The endpoint with an organisation that pays, where its provider takes one: the Hub's router."""
+    return replace(endpoint, bill_to=bill_to) if bill_to and endpoint.provider.id == "hf" else endpoint
+
+
+def payer_of(endpoint: Endpoint, *, is_free: bool = False) -> str:
+    """Who pays, as a person reads it: this machine, an organisation of the Hub, or who owns the key."""
+    if is_free:
+        return "this machine"
+    if endpoint.bill_to:
+        return f"{endpoint.provider.id} ({endpoint.bill_to})"
+    return f"{endpoint.provider.title} ({endpoint.key_source})" if endpoint.key_source else endpoint.provider.title
+
+
+def find_provider(name: str) -> Provider:
+    """The provider that goes by this name.
+
+    Raises:
+        BadSettings: none does; the remedy names the nearest, or all.
+    """
+    provider = PROVIDERS.get(_ALIASES.get(name.lower(), name.lower()))
+    if provider is None:
+        near = get_close_matches(name.lower(), [*PROVIDERS, *_ALIASES], 1, 0.6)
+        meant = f"Did you mean {_ALIASES.get(near[0], near[0])}? " if near else ""
+        raise BadSettings(f"{name!r} names no provider that is known.", f"{meant}Known: {', '.join(PROVIDERS)}.")
+    return provider
+
+
+def base_url_of(provider: Provider, environ: Mapping[str, str]) -> str:
+    """Where the provider is asked where no address is named.
+
+    Raises:
+        BadSettings: a variable names what is no address.
+    """
+    return _base_url(_address(provider, environ), provider)
+
+
+def _address(provider: Provider, environ: Mapping[str, str]) -> str:
+    return next(filter(None, map(environ.get, provider.base_variables)), provider.base_url)
 
 
 def is_loopback(host: str) -> bool:
@@ -232,15 +306,15 @@ def is_loopback(host: str) -> bool:
 def _split(model_id: str, base_url: str) -> tuple[Provider, str]:
     name, slash, model = model_id.partition("/")
     provider = PROVIDERS.get(_ALIASES.get(name.lower(), name.lower()))
+    # `google/gemma-…` is a model of the Hub; `gemini/gemma-…` is Google's own.
     if slash and model and provider:
-        return provider, model
-    if name.lower() in _OTHER_WIRES or model_id.lower().startswith("google/gemini"):
-        raise BadSettings(
-            f"{name}/ is a provider that this version does not speak to directly.",
-            f"Ask for it through OpenRouter: --model openrouter/{model_id}, with OPENROUTER_API_KEY.",
-        )
+        is_hubs = name.lower() == "google" and not model.lower().startswith("gemini")
+        return (PROVIDERS["hf"], model_id) if is_hubs else (provider, model)
     if base_url and model_id:
         return PROVIDERS["openai-compatible"], model_id
+    if provider and not model:
+        what = f"{model_id!r} names no model of {provider.title}."
+        raise BadSettings(what, f"Write {provider.id}/MODEL: `ml-intern models {provider.id}` lists them.")
     near = get_close_matches(name.lower(), [*PROVIDERS, *_ALIASES], 1, 0.6 if model.count("/") else 0.8)
     # `deepseek-ai/…` is an organisation of the Hub; `depseek/…` is a slip.
     if name and slash and model and "/" not in model and not (near and len(name) <= len(near[0]) + 1):
@@ -276,7 +350,7 @@ def _base_url(address: str, provider: Provider) -> str:
         # ANTHROPIC_BASE_URL names no version, as the official client wants it: a gateway's is http://host/anthropic.
         path = f"{path.removesuffix('/messages').removesuffix('/v1')}/v1"
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
-    return f"{scheme}://{netloc}{path or '/v1'}"
+    return f"{scheme}://{netloc}{path or ('' if provider.wire == 'adapted' else '/v1')}"
 
 
 def _listed(endpoint: Endpoint) -> pricelist.Listed | None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,45 @@ def find_dearest(prefix: str, model: str) -> Listed | None:
         if provider.startswith(prefix)
     )
     rows = [row for row in found if row]
-    return Listed(_dearest([row.prices for row in rows]), _least(row.window for row in rows)) if rows else None
+    return dearest_of(rows) if rows else None
+
+
+def dearest_of(rows: Sequence[Listed]) -> Listed:
+    """One row no cheaper, and with no larger window, than any of `rows`."""
+    return Listed(dearest([row.prices for row in rows]), _least(row.window for row in rows))
+
+
+def dearest(rows: Sequence[Prices]) -> Prices:
+    """One row no cheaper than any of `rows`."""
+    reads = [row.cache_read for row in rows if row.cache_read is not None]
+    writes = [row.cache_write for row in rows if row.cache_write is not None]
+    return Prices(
+        max(max(row.input, row.long_input or 0) for row in rows),
+        max(max(row.output, row.long_output or 0) for row in rows),
+        # Where one provider has no rate for the cache, its input rate holds.
+        max(reads) if len(reads) == len(rows) else None,
+        max(*writes, *(row.input for row in rows)) if writes else None,
+        source=f"{rows[0].source}; the dearest of {len(rows)} on this router",
+    )
+
+
+def names() -> Mapping[str, Mapping[str, Listed]]:
+    """By provider, what the file lists by name; a name that ends in * stands for every id that begins so."""
+    file = json.loads(FILE.read_bytes())
+    source = _source(file)
+    return {
+        provider: {
+            name: Listed(Prices(*rates, source=source), window)
+            for match, window, *rates in rows
+            if (name := _name(match))
+        }
+        for provider, rows in file["providers"].items()
+    }
+
+
+def day() -> str:
+    """The day that the file is of."""
+    return str(json.loads(FILE.read_bytes())["date"])
 
 
 def is_match(match: str | Sequence[Any], name: str) -> bool:
@@ -62,6 +100,13 @@ def is_match(match: str | Sequence[Any], name: str) -> bool:
             return name == match
 
 
+def _name(match: str | Sequence[Any]) -> str:
+    """A name that a person can type, else the beginning of one; empty where the match is a pattern."""
+    each = [match] if isinstance(match, str) else [name for name in match if isinstance(name, str)]
+    plain = next((name for name in each if name[:1] not in "^$*~&"), "")
+    return plain or next((f"{name[1:]}*" for name in each if name[:1] == "^"), "")
+
+
 def _source(file: dict[str, Any]) -> str:
     return f"{file['source']}, {file['date']}"
 
@@ -71,19 +116,6 @@ def _first(models: Sequence[Sequence[Any]], name: str, source: str) -> Listed | 
         if is_match(match, name):
             return Listed(Prices(*rates, source=source), window)
     return None
-
-
-def _dearest(rows: Sequence[Prices]) -> Prices:
-    reads = [row.cache_read for row in rows if row.cache_read is not None]
-    writes = [row.cache_write for row in rows if row.cache_write is not None]
-    return Prices(
-        max(max(row.input, row.long_input or 0) for row in rows),
-        max(max(row.output, row.long_output or 0) for row in rows),
-        # Where one provider has no rate for the cache, its input rate holds.
-        max(reads) if len(reads) == len(rows) else None,
-        max(*writes, *(row.input for row in rows)) if writes else None,
-        source=f"{rows[0].source}; the dearest of {len(rows)} on this router",
-    )
 
 
 def _least(windows: Iterable[int | None]) -> int | None:
