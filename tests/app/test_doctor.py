@@ -41,7 +41,7 @@ async def test_every_part_of_the_machine_has_a_line_and_what_is_not_well_has_a_r
 
 async def test_keys_are_named_and_never_shown(tmp_path: Path):
     found = await lines(tmp_path, HF_TOKEN=SECRET, OPENAI_API_KEY="sk-" + "y" * 30)
-    assert set(found["keys"].said.split(", ")) == {"HF_TOKEN", "OPENAI_API_KEY"}
+    assert set(found["keys"].said.split(", ")) == {"HF_TOKEN (environment)", "OPENAI_API_KEY (environment)"}
     assert not [line for line in found.values() if SECRET in line.said + line.remedy or "yyyy" in line.said]
 
 

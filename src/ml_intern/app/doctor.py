@@ -19,6 +19,7 @@ from msgspec import Struct
 from ml_intern import __version__
 from ml_intern.app.places import Places, find_places
 from ml_intern.base.errors import BadSettings, MlInternError
+from ml_intern.model import login
 from ml_intern.model.catalog import PROVIDERS
 from ml_intern.model.keys import find_key
 from ml_intern.model.local import local_models
@@ -150,6 +151,19 @@ def _programs() -> Iterator[Line]:
 
 
 async def _models(environ: Mapping[str, str]) -> list[Line]:
+    lines, keys = await asyncio.to_thread(_keys, environ)
+    servers = await local_models(environ)
+    if keys:
+        lines.append(Line("keys", "ok", ", ".join(dict.fromkeys(keys))))
+    else:
+        remedy = "`ml-intern login PROVIDER`, `hf auth login`, or set HF_TOKEN, OPENAI_API_KEY; or use a local server."
+        lines.append(Line("keys", "ok" if servers else "warn", "none", "" if servers else remedy))
+    said = ", ".join(servers) if servers else "none answers"
+    return [*lines, Line("local servers", "ok", said)]
+
+
+def _keys(environ: Mapping[str, str]) -> tuple[list[Line], list[str]]:
+    """What is wrong with keys, and the name of each with where it lies. Blocks: the keyring may be asked."""
     lines: list[Line] = []
     keys: list[str] = []
     for provider in PROVIDERS.values():
@@ -159,15 +173,11 @@ async def _models(environ: Mapping[str, str]) -> list[Line]:
             lines.append(Line("keys", "fail", error.what.rstrip("."), error.remedy))
             continue
         if key:
-            keys.append(key.source)
-    servers = await local_models(environ)
-    if keys:
-        lines.append(Line("keys", "ok", ", ".join(dict.fromkeys(keys))))
-    else:
-        remedy = "`hf auth login`, or set HF_TOKEN, OPENAI_API_KEY or another; or use a local server."
-        lines.append(Line("keys", "ok" if servers else "warn", "none", "" if servers else remedy))
-    said = ", ".join(servers) if servers else "none answers"
-    return [*lines, Line("local servers", "ok", said)]
+            keys.append(f"{key.name} ({key.source if key.place == 'hub' else key.place})")
+    shut = [f"`chmod go= {path}`" for path in login.open_to_others(environ)]
+    if shut:
+        lines.append(Line("key files", "warn", "open to others", " and ".join(shut)))
+    return lines, keys
 
 
 def _version(package: str) -> str:

@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-import sys
 
 from msgspec.structs import asdict
 
 from ml_intern.app import doctor
 from ml_intern.app.attacks import Level, attack_all
 from ml_intern.base.errors import MlInternError
-from ml_intern.base.text import one_line, visible
+from ml_intern.base.text import one_line, visible_line
 from ml_intern.headless.exits import Exit
+from ml_intern.headless.streams import complain
 
 _SHOWN_CHARS = 100
 
@@ -23,9 +23,9 @@ def examine(as_json: bool) -> Exit:
         if as_json:
             print(json.dumps(asdict(line)))
             continue
-        print(f"{line.state:<4}  {line.topic:<{width}}  {visible(line.said)}")
+        print(f"{line.state:<4}  {line.topic:<{width}}  {visible_line(line.said)}")
         if line.remedy:
-            print(f"{'':<4}  {'':<{width}}  -> {visible(line.remedy)}")
+            print(f"{'':<4}  {'':<{width}}  -> {visible_line(line.remedy)}")
     return Exit.FAILED if any(line.state == "fail" for line in lines) else Exit.DONE
 
 
@@ -34,7 +34,7 @@ def attack(as_json: bool) -> Exit:
     try:
         return asyncio.run(_attack(as_json))
     except MlInternError as error:
-        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        complain(error)
         return Exit.FAILED
 
 
@@ -48,7 +48,7 @@ async def _attack(as_json: bool) -> Exit:
             continue
         tried[found.level] = tried.get(found.level, 0) + 1
         out[found.level] = out.get(found.level, 0) + (not found.held)
-        told = one_line(visible(found.told), _SHOWN_CHARS)
+        told = one_line(visible_line(found.told), _SHOWN_CHARS)
         mark = "held" if found.held else "OUT "
         print(json.dumps(asdict(found)) if as_json else f"{mark}  {found.level:<5}  {found.name}: {told}", flush=True)
     for level in () if as_json else tried:

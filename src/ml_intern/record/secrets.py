@@ -13,9 +13,17 @@ SHORTEST = 12
 
 
 class Secrets:
-    """A fixed set of named values; `clean` replaces each of their forms by `[secret:NAME]`."""
+    """Named values, which may become more; `clean` replaces each of their forms by `[secret:NAME]`."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
+        self._values: dict[str, str] = {}
+        self.learn(values)
+
+    def learn(self, more: Mapping[str, str]) -> None:
+        """Know `more` values from here on: a key that was fetched when it was needed."""
+        known = set(self._values.values())
+        fresh = {f"{name}_LOGIN" if name in self._values else name: each for name, each in more.items()}
+        values = self._values = {**self._values, **{name: each for name, each in fresh.items() if each not in known}}
         forms = {
             form: f"[secret:{name}]"
             for name, value in values.items()
