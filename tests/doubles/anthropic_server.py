@@ -113,7 +113,7 @@ class _Messages:
             facts |= {"cached_tokens": cached, "output_tokens": usage.output, "chunks_of": len(events), "status": 200}
             facts |= {"cost": self._terms.rates.cost(usage.prompt, cached, usage.output)}
             self._ledger.arrived(id_, request.began_ns, facts)
-        if not body.get("stream"):
+        if self._terms.whole or not body.get("stream"):
             return Answer(id_, body=_whole(events), pace=reply, fault=fault)
         return _streamed(id_, events, reply, fault)
 
@@ -204,8 +204,16 @@ def _whole(events: list[tuple[str, dict[str, Any]]]) -> bytes:
                 pass
     for block in message["content"]:
         if "partial_json" in block:
-            block["input"] = json.loads(block.pop("partial_json") or "{}")
+            block["input"] = _input(block.pop("partial_json"))
     return json.dumps(message).encode()
+
+
+def _input(arguments: str) -> Any:
+    """What was written of a call before the limit is no object yet: the API sends none of it."""
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError:
+        return {}
 
 
 def _add(block: dict[str, Any], delta: dict[str, Any]) -> None:

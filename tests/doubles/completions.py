@@ -28,12 +28,16 @@ _STATUS_ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the server asks for: prices, a context window in tokens, a key, the models it has (none named: any)."""
+    """What the server asks for: prices, a context window in tokens, a key, the models it has (none named: any).
+
+    `whole`: it streams nothing, whatever is asked.
+    """
 
     rates: Rates
     window: int | None = None
     key: str | None = None
     models: Collection[str] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class Completions:
             "reasoning": thought,
         }
         usage = replies.Usage(**(counted | (reply.usage if isinstance(reply.usage, dict) else {})))
-        stream = bool(ask.body.get("stream"))
+        stream = bool(ask.body.get("stream")) and not self._terms.whole
         asked = not stream or bool((ask.body.get("stream_options") or {}).get("include_usage"))
         envelope = replies.Envelope.make(ask.id, ask.seen.model, report=asked and reply.usage != "none")
         if stream:

@@ -30,8 +30,9 @@ _CREATED = 1_767_225_600  # 2026-01-01: a model list needs a date, and one that 
 class Double:
     """The server. `prices` is IN/OUT[/CACHED] in dollars per million tokens, `window` in tokens.
 
-    `key` refuses every other one; `models` refuses every other one and is what /v1/models lists. Without a `ledger`
-    path the ledger is a temporary file, which is gone when the double is.
+    `key` refuses every other one; `models` refuses every other one and is what /v1/models lists; `whole` answers with
+    one JSON object, whether or not a stream is asked for. Without a `ledger` path the ledger is a temporary file, which
+    is gone when the double is.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class Double:
         window: int | None = None,
         key: str | None = None,
         models: Sequence[str] = (),
+        whole: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="double-") if ledger is None else None
         self.ledger = Ledger(ledger or Path(self._folder.name if self._folder else "") / "ledger.jsonl")
-        self._terms = Terms(Rates.parse(prices), window, key, models)
+        self._terms = Terms(Rates.parse(prices), window, key, models, whole)
         self._completions = Completions(load(script), self.ledger, self._terms)
         self._connections: set[Connection] = set()
         self._failures: list[BaseException] = []

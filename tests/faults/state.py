@@ -6,17 +6,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ml_intern.record.events import Entry, ModelAsked, ToolFinished, ToolStarted
 from ml_intern.record.log import replay
 from ml_intern.record.messages import Answered, Asked, Reply, Text
 from ml_intern.record.view import MAIN, View, fold
-from tests.faults.yard import Yard
+from tests.doubles.ledger import Exchange
 
 INTERRUPTED = re.compile(r"^(?P<path>\S+) was written as asked; the process was interrupted just after\.$")
 """The answer to a change that was found done. The file and the outcome are the same; the model is told the truth."""
 
 _WITNESS = "witness"
+
+
+class World(Protocol):
+    """One session and what it worked with: a yard, or whatever else can be asked the same."""
+
+    @property
+    def work(self) -> Path: ...
+    @property
+    def data(self) -> Path: ...
+    def session(self) -> str: ...
+    def entries(self) -> list[Entry]: ...
+    def asked(self) -> list[Exchange]: ...
+    def owed(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class State:
     ending: str
 
 
-def state_of(yard: Yard) -> State:
+def state_of(yard: World) -> State:
     """Where the session stands now."""
     view = replay(yard.entries())
 
@@ -93,15 +107,18 @@ def check_same(found: State, expected: State, open_at_kill: Sequence[str]) -> No
     assert found.ending == expected.ending
 
 
-def check_purse(yard: Yard) -> None:
-    """At every moment of the record spent and reserved are within the cap, and the provider's bill within the spent."""
+def check_purse(yard: World, learned: int = 0) -> None:
+    """At every moment of the record spent and reserved are within the cap, and the provider's bill within the spent.
+
+    `learned`: requests that a wire sent once more within their attempt, since a refusal named what to leave out.
+    """
     view = View()
     for entry in yard.entries():
         view = fold(view, entry)
         assert view.purse.cap is None or view.purse.committed <= view.purse.cap, f"entry {entry.seq}"
     assert not view.purse.reserved
     assert yard.owed() <= view.purse.spent
-    assert len(yard.asked()) <= attempts(yard), "a request that the record does not know"
+    assert len(yard.asked()) <= attempts(yard) + learned, "a request that the record does not know"
 
 
 def check_once(entries: Sequence[Entry]) -> None:
@@ -113,11 +130,11 @@ def check_once(entries: Sequence[Entry]) -> None:
     assert started.keys() <= finished.keys()
 
 
-def attempts(yard: Yard) -> int:
+def attempts(yard: World) -> int:
     return sum(isinstance(entry.event, ModelAsked) for entry in yard.entries())
 
 
-def open_calls(yard: Yard) -> list[str]:
+def open_calls(yard: World) -> list[str]:
     """The names on the wire of the calls that are started and not finished now."""
     lane = replay(yard.entries()).lane(MAIN)
     return [each.call.wire_id for each in lane.calls.values() if each.state == "started"]

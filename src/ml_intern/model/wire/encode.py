@@ -91,6 +91,9 @@ class Encoder:
                 self._rows.append(_row({"role": "tool", "tool_call_id": message.wire_id, "content": message.text}))
                 # An answer cannot carry images: they follow as the user's, once every call has its answer.
                 self._loose.extend(_picture(image, pictures) for image in message.images)
+            case Reply() if not message.text.strip() and not message.calls:
+                # Empty, or nothing but thoughts: servers refuse it, and what follows asks for it again.
+                return
             case Reply():
                 self._asked = ""
                 self._rows.append(_row(_assistant(message, keeps_thinking=self._endpoint.provider.keeps_thinking)))
@@ -145,7 +148,7 @@ def _object(arguments: str) -> str:
 
 def _picture(image: Image, pictures: Pictures) -> dict[str, Any]:
     if image.sha not in pictures:
-        return {"type": "text", "text": f"[an image ({image.mime}) that is no longer kept]"}
+        return {"type": "text", "text": f"[an image ({image.mime}) that you cannot see]"}
     data = base64.b64encode(pictures[image.sha]).decode()
     return {"type": "image_url", "image_url": {"url": f"data:{image.mime};base64,{data}"}}
 

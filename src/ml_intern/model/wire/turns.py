@@ -11,6 +11,7 @@ from operator import is_
 from typing import Any, NoReturn, assert_never
 
 from ml_intern.model.catalog import Endpoint
+from ml_intern.model.learned import Lesson
 from ml_intern.model.port import Request
 from ml_intern.model.wire.blocks import REDACTED, SIGNED
 from ml_intern.model.wire.shapes import is_object
@@ -30,12 +31,12 @@ class TurnEncoder:
     """Makes the bodies of one session's requests.
 
     What was encoded is kept while the request's version stays and its messages are the same objects. With `thinks`
-    false no thinking goes back; `most_output` is the longest reply that the server has said it would give.
+    false no thinking goes back; what else the server does not take stands in `lesson`.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, lesson: Lesson | None = None) -> None:
         self.thinks = True
-        self.most_output: int | None = None
+        self._lesson = lesson or Lesson()
         self._model = endpoint.model
         self._version = 0
         self._seen: list[Message] = []
@@ -61,8 +62,11 @@ class TurnEncoder:
             role, blocks = self._blocks(message, pictures)
             self._append(role, blocks)
             self._seen.append(message)
-        most = min(request.max_output, self.most_output or request.max_output)
-        return b"".join((_head(self._model, request), b",".join(self._marked()), f'],"max_tokens":{most}}}'.encode()))
+        learned = self._lesson.learned
+        most = min(request.max_output, learned.most_output or request.max_output)
+        rows = self._marked() if learned.marks else self._rows
+        head = _head(self._model, request, is_marked=learned.marks)
+        return b"".join((head, b",".join(rows), f'],"max_tokens":{most}}}'.encode()))
 
     def _goes_on(self, request: Request) -> bool:
         """Whether the messages begin with those that are already encoded."""
@@ -99,6 +103,9 @@ class TurnEncoder:
                 return "user", [_encoded(block) for block in (*said, *(_picture(each, pictures) for each in images))]
             case Answered():
                 return "user", [_encoded(self._answer(message, pictures))]
+            case Reply() if not message.text.strip() and not message.calls:
+                # The API refuses a message of nothing, and one that ends in thinking.
+                return "assistant", []
             case Reply(parts=parts):
                 return "assistant", [block for part in parts for block in self._part(part)]
             case _:
@@ -140,7 +147,7 @@ class TurnEncoder:
         return self._ids[call.id]
 
 
-def _head(model: str, request: Request) -> bytes:
+def _head(model: str, request: Request, *, is_marked: bool) -> bytes:
     head: dict[str, Any] = {"model": model, "stream": True}
     if request.tools:
         head["tools"] = [
@@ -148,8 +155,9 @@ def _head(model: str, request: Request) -> bytes:
         ]
     if request.system.strip():
         # Tools stand before the system text in what is cached: one mark covers both.
-        head["system"] = [_marked_block(_text(request.system))]
-    elif request.tools:
+        system = _text(request.system)
+        head["system"] = [_marked_block(system) if is_marked else system]
+    elif request.tools and is_marked:
         head["tools"][-1] = _marked_block(head["tools"][-1])
     return _encoded(head)[:-1] + b',"messages":['
 
@@ -168,7 +176,7 @@ def _text(text: str) -> dict[str, Any]:
 
 def _picture(image: Image, pictures: Mapping[str, bytes]) -> dict[str, Any]:
     if image.sha not in pictures or image.mime not in _PICTURES:
-        why = "that is no longer kept" if image.sha not in pictures else "of a kind that cannot be shown"
+        why = "that you cannot see" if image.sha not in pictures else "of a kind that cannot be shown"
         return _text(f"[an image ({image.mime}) {why}]")
     data = base64.b64encode(pictures[image.sha]).decode()
     return {"type": "image", "source": {"type": "base64", "media_type": image.mime, "data": data}}
