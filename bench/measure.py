@@ -54,6 +54,12 @@ class Played:
         """The times from one request to the next, ten steps to either side of one step, as far as there are."""
         return [(later - earlier) / 1e6 for earlier, later in pairwise(self.arrivals_ns[_near(around)])]
 
+    def between_ms(self) -> list[float]:
+        """From each answer to the request after it: the program's own time, whatever it sends."""
+        return [
+            (later - answered) / 1e6 for answered, later in zip(self.answered_ns, self.arrivals_ns[1:], strict=False)
+        ]
+
     def served_ms(self, around: int) -> list[float]:
         """What the double itself took of those steps."""
         near = _near(around)

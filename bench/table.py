@@ -1,4 +1,4 @@
-"""The table: ml-intern against the floor, on this machine, now. `make bench`, or with ARGS="--runs 9 --long".
+"""The table: ml-intern against the floor, on this machine, now. `make bench`, ARGS="--runs 9 --long --peers all".
 
 Whole processes, started in turn (A B A B): a machine that slows down slows both. README.md says what each row means.
 """
@@ -18,9 +18,13 @@ from pathlib import Path
 
 import measure
 import ours
+import peers
 
-SCRIPTS = Path(__file__).parent / "scripts"
+HERE = Path(__file__).parent
+SCRIPTS = HERE / "scripts"
 _LONG = "run 1010 commands"
+_EVENTS = 10_000
+_MUCH = "yes 'epoch 1 step 1000 loss 0.1234 lr 0.001' | head -c 10000000"
 Pair = tuple[measure.Played, measure.Played]
 
 
@@ -80,7 +84,7 @@ class Bench:
 
     def __init__(self, folder: Path, runs: int, subject: measure.Command) -> None:
         self._folder = folder
-        self._runs = runs
+        self.runs = runs
         self._subject = subject
         home = folder / "home"
         home.mkdir()
@@ -91,14 +95,27 @@ class Bench:
         with measure.Server(SCRIPTS / script, self._folder, ours.PRICE) as double:
             played = [
                 (self._play(double, ours.floor, prompt, requests), self._play(double, self._subject, prompt, requests))
-                for _ in range(self._runs + 1)
+                for _ in range(self.runs + 1)
             ]
         return played[1:]
+
+    def alone(
+        self, command: measure.Command, script: str, prompt: str, runs: int, requests: int
+    ) -> list[measure.Played]:
+        """One side only. Nothing is thrown away."""
+        with measure.Server(SCRIPTS / script, self._folder, ours.PRICE) as double:
+            return [self._play(double, command, prompt, requests) for _ in range(runs)]
+
+    def told(self, program: str, *words: str) -> list[list[float]]:
+        """The columns of figures that a program of the bench prints."""
+        command = [str(ours.BIN / "python"), str(HERE / program), *words]
+        lines = subprocess.run(command, stdout=-1, text=True, check=True, env=self._env).stdout.splitlines()
+        return [list(column) for column in zip(*(map(float, line.split()) for line in lines), strict=True)]
 
     def whole_ms(self, *commands: Sequence[str]) -> list[list[float]]:
         """Milliseconds of whole processes, in turn."""
         took: list[list[float]] = [[] for _ in commands]
-        for _ in range(2 * self._runs + 1):
+        for _ in range(2 * self.runs + 1):
             for command, figures in zip(commands, took, strict=True):
                 ended = measure.run(command, self._env, self._folder)
                 figures.append((ended.ended_ns - ended.began_ns) / 1e6)
@@ -107,7 +124,7 @@ class Bench:
     def _play(self, double: measure.Server, command: measure.Command, prompt: str, requests: int) -> measure.Played:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="workspace-") as workspace:
             played = double.play(command, prompt, self._env, Path(workspace))
-        if len(played.arrivals_ns) != requests:
+        if requests and len(played.arrivals_ns) != requests:
             raise SystemExit(f"{command.__name__} made {len(played.arrivals_ns)} requests, not {requests}: {prompt!r}")
         return played
 
@@ -149,9 +166,24 @@ def rows(bench: Bench, spawn_ms: float, *, long: bool) -> tuple[list[Row], str]:
         _row("memory, 1 step", "MB", one, _megabytes, 2),
         _grown("memory, 1 | 310 steps, ours", "MB", small, large, 1.2, "1 step"),
     ]
+    found += _output_rows(bench, found[2].target, small)
+    loaded, opened = bench.told("opening.py", str(_EVENTS), str(2 * bench.runs))
+    found.append(Row("opening 10 000 events | json.loads", "ms", loaded, opened, 4, against="json.loads"))
     served = [statistics.median(statistics.median(mine.served_ms(step)) for _, mine in many) for step in (100, 300)]
     note = f"of a step of either side, the double itself: {served[0]:.1f} ms @100, {served[1]:.1f} ms @300"
     return found + (_long_rows(bench, spawn_ms) if long else []), note
+
+
+def _output_rows(bench: Bench, step_ms: float, small: list[float]) -> list[Row]:
+    """A command that prints 10 MB: what it takes beyond an ordinary step's target, and what memory."""
+    played = bench.alone(ours.ours, "output.json", "print much", bench.runs + 1, 6)[1:]
+    (copied,) = bench.told("copying.py", _MUCH, str(bench.runs + 1))
+    took = [statistics.median(each.between_ms()) for each in played]
+    peak = [_megabytes(each) for each in played]
+    return [
+        Row("10 MB of output | copied to disk", "ms", copied[1:], took, 3, plus=step_ms, against="the copy"),
+        _grown("memory, 1 step | 10 MB, ours", "MB", small, peak, 2, "1 step"),
+    ]
 
 
 def _long_rows(bench: Bench, spawn_ms: float) -> list[Row]:
@@ -169,16 +201,55 @@ def _spawn() -> tuple[float, str]:
 
 
 def _show(found: list[Row]) -> None:
-    lines = [["", "floor", "ours", "ratio (of pairs)", "target", ""], *(row.cells() for row in found)]
+    _aligned([["", "floor", "ours", "ratio (of pairs)", "target", ""], *(row.cells() for row in found)])
+
+
+def _aligned(lines: list[list[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(6)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _show_peers(bench: Bench, names: Sequence[str], folder: Path) -> None:
+    """What others take of the same, each alone and once more than shown: no target, for orientation."""
+    sides = [peers.Installed("floor", "", ours.floor), peers.Installed("ours", "", ours.ours)]
+    absent: list[str] = []
+    for name in names:
+        match peers.install(name, folder):
+            case str(why):
+                absent.append(f"{name}: {why}")
+            case installed:
+                sides.append(installed)
+    lines = [["peers", "first request", "step @100", "step @300", "20 000 deltas", "memory, 1 | 310 steps"]]
+    for side in sides:
+        try:
+            lines.append(_peer_cells(bench, side))
+        except SystemExit as error:
+            absent.append(f"{side.name} {side.version}: it did not run to its end: {str(error).splitlines()[-1]}")
+    _aligned(lines)
+    print("".join(f"not in the table: {line}\n" for line in absent), end="")
+
+
+def _peer_cells(bench: Bench, side: peers.Installed) -> list[str]:
+    one = bench.alone(side.command, "commands.json", "run 1 command", bench.runs + 1, 0)[1:]
+    (many,) = bench.alone(side.command, "commands.json", "run 310 commands", 1, 0)
+    (deltas,) = bench.alone(side.command, "deltas.json", "talk", 1, 0)
+    steps = [f"{statistics.median(many.steps_ms(step)):.1f} ms" for step in (100, 300)]
+    first = statistics.median(each.first_ms for each in one)
+    memory = f"{statistics.median(map(_megabytes, one)):.0f} | {_megabytes(many):.0f} MB"
+    return [f"{side.name} {side.version}", f"{first:.0f} ms", *steps, f"{deltas.rest_ms:.0f} ms", memory]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="ml-intern against the floor.")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side that count (default: 5)")
     parser.add_argument("--long", action="store_true", help="also 1 000 steps")
+    parser.add_argument(
+        "--peers",
+        default="",
+        metavar="NAMES",
+        help=f"also others, installed from their registries: {', '.join([*peers.PEERS, *peers.NOT_DRIVEN])}, or all",
+    )
     parser.add_argument("--subject", choices=["ours", "floor"], default="ours", help="floor: is the bench itself fair?")
     return parser.parse_args()
 
@@ -193,12 +264,17 @@ def main() -> None:
         print(f"{name:>6}: {shlex.join(command('URL', 'PROMPT'))}")
     spawn_ms, spawn = _spawn()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found, note = rows(Bench(Path(folder), arguments.runs, subject), spawn_ms, long=arguments.long)
-    # The kernel counts what a child shared with its parent before its exec: were we larger, our size would be measured.
-    own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    assert own_mb < min(min(row.floor) for row in found if row.unit == "MB"), f"the bench itself takes {own_mb:.0f} MB"
-    _show(found)
-    print(f"one spawn: bwrap `true`, a session's own options and filter: {spawn}\n{note}")
+        bench = Bench(Path(folder), arguments.runs, subject)
+        found, note = rows(bench, spawn_ms, long=arguments.long)
+        # The kernel counts what a child shared with its parent before its exec: were we larger, that would be measured.
+        own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        least_mb = min(min(row.floor) for row in found if row.unit == "MB")
+        assert own_mb < least_mb, f"the bench itself takes {own_mb:.0f} MB"
+        _show(found)
+        print(f"one spawn: bwrap `true`, a session's own options and filter: {spawn}\n{note}")
+        if arguments.peers:
+            everyone = [*peers.PEERS, *peers.NOT_DRIVEN]
+            _show_peers(bench, everyone if arguments.peers == "all" else arguments.peers.split(","), Path(folder))
     sys.exit(not all(row.kept for row in found))
 
 

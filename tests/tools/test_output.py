@@ -39,6 +39,19 @@ def test_one_very_long_line_is_kept(tmp_path):
     assert time.monotonic() - begun < 5
 
 
+def test_ten_megabytes_with_letters_beyond_ascii_take_no_longer_than_to_look_through_them(tmp_path):
+    path = tmp_path / "output"
+    path.write_bytes("epoch 1 ████ loss 0.1\n".encode() * 400_000)
+    begun = time.process_time()
+    whole = path.read_text()
+    for _ in range(40):
+        assert "\0" not in whole
+    looked_s = time.process_time() - begun
+    begun = time.process_time()
+    assert cleaned(path) == whole
+    assert time.process_time() - begun < 6 * looked_s
+
+
 def test_what_is_shown_is_a_quarter_head_and_the_rest_tail():
     text = shortened("\n".join(f"line {n:05}" for n in range(10_000)), "see there")
     head, _, tail = text.partition("\n[... ")

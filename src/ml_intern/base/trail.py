@@ -22,7 +22,8 @@ class Trail(Generic[T]):
 
     def plus(self, *more: T) -> "Trail[T]":
         """A new version with `more` at its end."""
-        grown: Trail[T] = Trail()
+        # Not by way of the constructor, which would make a list in vain: this is done for each entry of a record.
+        grown = object.__new__(type(self))
         grown._items = self._items if len(self._items) == self._length else self._items[: self._length]
         grown._items.extend(more)
         grown._length = len(grown._items)
