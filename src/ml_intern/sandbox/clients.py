@@ -1,7 +1,7 @@
 """The supervisor's socket: who is connected, what they ask, what they follow.
 
 Knows no command: a request is a JSON object on one line, an answer likewise. Imports only the standard library.
-Source: unix(7) SO_PEERCRED.
+Source: unix(7) SO_PEERCRED, SCM_RIGHTS.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ class Client:
         self.connection = connection
         self.key = ""
         self._pending = b""
+        self._enclosed: socket.socket | None = None
 
     def requests(self) -> list[Message] | None:
         """The whole requests that have arrived; None when the client is gone or talks nonsense."""
@@ -41,11 +42,17 @@ class Client:
             return None
         return [cast("Message", item) for item in found if isinstance(item, dict)]
 
+    def enclose(self, opened: socket.socket) -> None:
+        """Give it away with the next line; it is no longer ours."""
+        self._enclosed = opened
+
     def tell(self, message: Message) -> bool:
         """Send one line; False when it could not be sent whole."""
         line = json.dumps(message).encode() + b"\n"
-        with contextlib.suppress(OSError):
-            return self.connection.send(line) == len(line)
+        enclosed, self._enclosed = self._enclosed, None
+        with contextlib.suppress(OSError), enclosed or contextlib.nullcontext():
+            numbers = [enclosed.fileno()] if enclosed else []
+            return socket.send_fds(self.connection, [line], numbers) == len(line)
         return False
 
 

@@ -6,6 +6,7 @@ Knows no tool and no model; the walls come from the roots it is given.
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.base.errors import SandboxError, SupervisorLost
 from ml_intern.sandbox import bubblewrap, devices, groups, launch, lock, outcome
+from ml_intern.sandbox.broker.doors import PLACEHOLDER
 from ml_intern.sandbox.broker.reach import Reach, to_text
 from ml_intern.sandbox.clients import Message
 from ml_intern.sandbox.connection import Link, connect, connect_or_start
@@ -38,7 +41,8 @@ _CLOSE_MARGIN_S = 10.0
 class Spec(Struct, frozen=True):
     """A command. `key` (letters, digits, `-_.`, at most 100) makes it start at most once per session.
 
-    `cwd` is a path as commands see it, `env` their whole environment.
+    `cwd` is a path as commands see it, `env` their whole environment. `pushes` is what it may write to the Hub, as
+    lines of `broker/pushes.py`.
     """
 
     key: str
@@ -48,6 +52,7 @@ class Spec(Struct, frozen=True):
     deadline_s: float
     roots: Roots
     profile: Profile = Profile.WORK
+    pushes: tuple[str, ...] = ()
 
 
 class Ended(Struct, frozen=True):
@@ -91,6 +96,11 @@ class Commands:
         self._devices: Devices | None = None
 
     @property
+    def folder(self) -> Path:
+        """The session's own."""
+        return self._folder
+
+    @property
     def level(self) -> Level:
         """The level they run at."""
         return self._level
@@ -103,6 +113,23 @@ class Commands:
         # One hop to a thread, not two: each is a wait for the interpreter where much goes on.
         state, request = await asyncio.to_thread(lambda: (self._state(spec.key), self._request(spec)))
         return await self._until_ended(spec.key, state, request, on_output)
+
+    async def start(self, spec: Spec) -> Ended | Running:
+        """Start the command, or find it if its key was ever started; returns once the supervisor owns it.
+
+        Raises SandboxError.
+        """
+        state, request = await asyncio.to_thread(lambda: (self._state(spec.key), self._request(spec)))
+        for _ in range(_TRIES):
+            match state or await self._begin(request):
+                case Outcome() as found:
+                    return self._ended(spec.key, found)
+                case Running() as running:
+                    return running
+                case None:
+                    await asyncio.sleep(_AGAIN_S)
+            state = await asyncio.to_thread(self._state, spec.key)
+        raise SupervisorLost(f"The supervisor of command {spec.key} does not answer.", "Try again.")
 
     async def attach(self, key: str, on_output: OnOutput) -> Ended:
         """Follow a command from its first byte to its end. Raises SandboxError if the key is unknown."""
@@ -163,6 +190,11 @@ class Commands:
 
     def _request(self, spec: Spec) -> Message:
         cwd, walls, rules, profile = spec.cwd, list[str](), None, self._profile(spec)
+        token = ""
+        if spec.pushes:
+            # By this the broker tells it from the session's other commands.
+            token = f"{PLACEHOLDER}.{spec.key}.{secrets.token_hex(16)}"
+            spec = replace(spec, env={**spec.env, "HF_TOKEN": token})
         if self._level is Level.FULL:
             self._bwrap = self._bwrap or next(iter(bubblewrap.binaries()), "")
             if not self._bwrap:
@@ -173,6 +205,7 @@ class Commands:
             made = walls_rules(spec.roots, profile, self._devices) if self._level is Level.WALLS else None
             rules = asdict(made) if made else None
         what: Message = {"op": "start", "key": spec.key, "argv": spec.argv, "env": dict(spec.env), "cwd": cwd}
+        what |= {"pushes": spec.pushes, "token": token}
         return what | {"deadline_s": spec.deadline_s, "walls": walls, "rules": rules}
 
     def _profile(self, spec: Spec) -> Profile:
@@ -204,11 +237,30 @@ class Commands:
         elif (link := await connect(self._folder)) is None:
             return None
         async with link:
-            if self.reach and self._level is Level.FULL and self._told != link.peer:
-                await link.ask({"op": "network", "reach": to_text(self.reach)})
-                self._told = link.peer
+            await self._tell_reach(link)
             await link.ask(request or {"op": "follow", "key": key})
             return await _listen(link, tail)
+
+    async def _begin(self, request: Message) -> Outcome | Running | None:
+        """Who owns the command answers; None where it hung up before."""
+        key = str(request["key"])
+        async with await connect_or_start(self._folder, self._level.name.lower(), self._limits) as link:
+            await self._tell_reach(link)
+            await link.ask(request)
+            while message := await link.answer():
+                match message.get("event"):
+                    case "network":
+                        continue
+                    case "started" | "following":
+                        return Running(key, self._place(key) / outcome.OUTPUT)
+                    case _:
+                        return _end_in(message)
+        return None
+
+    async def _tell_reach(self, link: Link) -> None:
+        if self.reach and self._level is Level.FULL and self._told != link.peer:
+            await link.ask({"op": "network", "reach": to_text(self.reach)})
+            self._told = link.peer
 
     def _state(self, key: str) -> Outcome | Running | None:
         place = self._place(key)
@@ -267,11 +319,9 @@ class _Tail:
 
 async def _listen(link: Link, tail: _Tail) -> Outcome | None:
     while message := await link.answer():
+        if found := _end_in(message):
+            return found
         match message.get("event"):
-            case "ended":
-                return outcome.to_outcome(message.get("result"))
-            case "refused":
-                raise SandboxError(f"The command was refused: {message.get('why')}.")
             case "unknown":
                 return None
             case "started" | "network":
@@ -279,3 +329,14 @@ async def _listen(link: Link, tail: _Tail) -> Outcome | None:
             case _:
                 await tail.read()
     return None
+
+
+def _end_in(message: Message) -> Outcome | None:
+    """How the command ended, if that is what is said. Raises SandboxError where it was refused."""
+    match message.get("event"):
+        case "ended":
+            return outcome.to_outcome(message.get("result"))
+        case "refused":
+            raise SandboxError(f"The command was refused: {message.get('why')}.")
+        case _:
+            return None

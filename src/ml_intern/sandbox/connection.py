@@ -58,6 +58,16 @@ class Link:
 
 async def connect(folder: Path) -> Link | None:
     """A connection to the session's supervisor, or None if nobody listens. Raises SandboxError if it is not ours."""
+    found = plug(folder)
+    if found is None:
+        return None
+    connection, pid = found
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_ANSWER)
+    return Link(reader, writer, pid)
+
+
+def plug(folder: Path) -> tuple[socket.socket, int] | None:
+    """The bare, non-blocking socket of `connect`, and the supervisor's process id. Raises SandboxError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
@@ -76,8 +86,7 @@ async def connect(folder: Path) -> Link | None:
     if uid != os.geteuid():
         connection.close()
         raise SandboxError(f"User {uid} listens in the session folder {folder}.", "Move the session folder away.")
-    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_ANSWER)
-    return Link(reader, writer, pid)
+    return connection, pid
 
 
 async def connect_or_start(folder: Path, level: str, limits: Limits) -> Link:

@@ -25,7 +25,10 @@ _KILL_ME_FIRST = "500"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `walls`: bubblewrap's path and options; `rules`: level walls; with neither there are none."""
+    """What to start. `walls`: bubblewrap's path and options; `rules`: level walls; with neither there are none.
+
+    `pushes` is what it may write to the Hub while it shows `token`.
+    """
 
     key: str
     argv: tuple[str, ...]
@@ -34,6 +37,8 @@ class Launch:
     deadline_s: float
     walls: tuple[str, ...]
     rules: Rules | None = None
+    pushes: tuple[str, ...] = ()
+    token: str = ""
 
     @property
     def level(self) -> str:
@@ -112,7 +117,9 @@ def to_launch(request: dict[str, object]) -> Launch:
     rules = to_rules(request["rules"]) if request.get("rules") else None
     if walls and rules:
         raise ValueError("a command runs at one level")
-    return Launch(key, argv, env, str(request["cwd"]), float(str(request["deadline_s"])), walls, rules)
+    pushes = tuple(str(line) for line in cast("list[object]", request.get("pushes", [])))
+    where, deadline_s = str(request["cwd"]), float(str(request["deadline_s"]))
+    return Launch(key, argv, env, where, deadline_s, walls, rules, pushes, str(request.get("token", "")))
 
 
 def is_key(key: str) -> bool:

@@ -5,6 +5,7 @@ Source: user_namespaces(7), network_namespaces(7), netdevice(7).
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -23,6 +24,19 @@ def enter() -> None:
     _unshare(_NEW_USER | _NEW_NETWORK)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, _SET_INTERFACE_FLAGS, struct.pack("16sh14x", b"lo", _UP_AND_RUNNING))
+
+
+def dial(port: int, *, six: bool) -> socket.socket:
+    """A connection to `port` at the pod's localhost, by IPv6 or 4, under way: who polls it sees whether it stands.
+
+    Called by who is in the pod. Raises OSError.
+    """
+    dialled = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    code = dialled.connect_ex(("::1" if six else "127.0.0.1", port))
+    if code not in {0, errno.EINPROGRESS}:
+        dialled.close()
+        raise OSError(code, os.strerror(code))
+    return dialled
 
 
 def count_apart() -> None:

@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict
 
 from ml_intern.sandbox import limits, lock, outcome, pod
+from ml_intern.sandbox.broker import grants
+from ml_intern.sandbox.broker.doors import HUB_PORT, PROXY_PORT
 from ml_intern.sandbox.broker.stem import Stem
 from ml_intern.sandbox.capture import Capture
 from ml_intern.sandbox.clients import SOCKET, Client, Clients, Message
@@ -124,6 +126,8 @@ class Supervisor:
         if command.capture.is_open:
             self._selector.unregister(command.capture.pipe)
         result = command.outcome(self._means.limits, self._means.stock.memory_bytes)
+        # Before anybody hears of its end.
+        grants.end(f"{self._means.folder}/{command.launch.key}")
         command.close()
         del self._commands[command.launch.key]
         if not self._commands and (changed := self._keeping.restore()):
@@ -152,7 +156,8 @@ class Supervisor:
         key = str(request.get("key", ""))
         match request.get("op"):
             case "hello":
-                return {"event": "hello", "walled": self._means.walled, "running": list(self._commands)}
+                means = self._means
+                return {"event": "hello", "level": means.level, "walled": means.walled, "running": list(self._commands)}
             case "start" if not self._closing:
                 return self._start(client, to_launch(request))
             case "follow":
@@ -164,6 +169,8 @@ class Supervisor:
             case "network":
                 self._tell_broker(str(request["reach"]))
                 return {"event": "network"}
+            case "forward" if self._means.walled:
+                return _forward(client, int(str(request["port"])), six=bool(request.get("six")))
             case "close":
                 self.close()
                 return {"event": "closing"}
@@ -199,6 +206,7 @@ class Supervisor:
             self._spawn(wanted, folder, output)
         except (OSError, ValueError) as error:
             os.close(output)
+            grants.end(folder)
             client.key = ""
             if not self._commands:
                 self._keeping.restore()
@@ -210,6 +218,8 @@ class Supervisor:
     def _spawn(self, wanted: Launch, folder: str, output: int) -> None:
         if wanted.rules:
             self._keeping.remember(wanted.rules.kept)
+        if wanted.pushes:
+            grants.give(folder, wanted.token, wanted.pushes)
         # From here on it runs: nothing may fail before it is one of ours.
         process = self._means.stock.take(folder)
         capture = Capture(process.pipe, output, self._means.limits.output_bytes)
@@ -224,6 +234,17 @@ class Supervisor:
         return {"event": "ended", "result": asdict(found)} if found else {"event": "unknown"}
 
 
+def _forward(client: Client, port: int, *, six: bool) -> Message:
+    """Give a connection to a port of the pod away; nowhere else can it lead. Never waits."""
+    if port in {PROXY_PORT, HUB_PORT} or not 0 < port < 65_536:
+        raise ValueError(f"{port} is no port of a command")
+    try:
+        client.enclose(pod.dial(port, six=six))
+    except OSError as error:
+        return {"event": "nobody", "why": error.strerror}
+    return {"event": "forward"}
+
+
 def _mark_lost(folder: str) -> None:
     """What an earlier supervisor left open is lost; what it never began is forgotten."""
     for key in os.listdir(folder):
@@ -233,6 +254,7 @@ def _mark_lost(folder: str) -> None:
         elif _is_open(place):
             size = os.path.getsize(f"{place}/{outcome.OUTPUT}") if os.path.exists(f"{place}/{outcome.OUTPUT}") else 0
             note = "the process that owned it was gone; how it ended is not known"
+            grants.end(place)
             outcome.save_outcome(place, Outcome("lost", output_bytes=size, note=note))
 
 

@@ -5,7 +5,7 @@ A supervisor outside owns them (sandbox/commands.py); nothing about them is kept
 
 import asyncio
 import contextlib
-import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -16,23 +16,21 @@ from ml_intern.base.errors import ToolFailed
 from ml_intern.base.text import one_line
 from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
-from ml_intern.sandbox import lock, outcome, repositories
-from ml_intern.sandbox.broker.doors import HUB_PORT, PROXY_PORT
+from ml_intern.sandbox import outcome, repositories
 from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
 from ml_intern.sandbox.launch import is_key
 from ml_intern.sandbox.paths import Roots
 from ml_intern.sandbox.repositories import GitState
+from ml_intern.tools import marks
 from ml_intern.tools.endings import ending
 from ml_intern.tools.workspace import Before, changes, look
 
 DEFAULT_TIMEOUT_S = 3_600
+MOST_AT_ONCE = 8
 _EARLY_S = 0.5
-_AGAIN_S = 0.02
-_TITLE_CHARS = 80
+TITLE_CHARS, _TITLE_BESIDE = 80, 40
 _BEFORE = "before.json"
 """What git folders held when the command began: traps set since are undone when it has ended."""
-
-_LISTENS, _LOOPBACK = "0A", ("0100007F", "00000000", "0" * 32, "0" * 24 + "01000000")
 
 
 async def begin(commands: Commands, spec: Spec, on_output: Callable[[bytes], None]) -> Ended | None:
@@ -41,15 +39,11 @@ async def begin(commands: Commands, spec: Spec, on_output: Callable[[bytes], Non
     Raises:
         SandboxError: it cannot be started.
     """
-    following = asyncio.ensure_future(commands.run(spec, on_output))
-    try:
-        done, _ = await asyncio.wait([following], timeout=_EARLY_S)
-        while not done and await commands.find(spec.key) is None:
-            done, _ = await asyncio.wait([following], timeout=_AGAIN_S)
-        return await following if done else None
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    await commands.start(spec)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_EARLY_S):
+            return await commands.attach(spec.key, on_output)
+    return None
 
 
 async def find(commands: Commands, key: str) -> Ended | Running:
@@ -65,6 +59,18 @@ async def find(commands: Commands, key: str) -> Ended | Running:
     return found
 
 
+async def require_room(commands: Commands) -> None:
+    """Raises ToolFailed where as many run in the background as may at once."""
+    left = await asyncio.to_thread(marks.marks, commands.folder)
+    busy = [key for key in await commands.running() if key in left]
+    if len(busy) >= MOST_AT_ONCE:
+        listed = "; ".join(f"{key} ({left[key].title})" for key in busy)
+        raise ToolFailed(
+            f"{len(busy)} commands run in the background, the most that may at once.",
+            f"End one that is not needed, or wait for its end: {listed}.",
+        )
+
+
 async def running(commands: Commands, folder: Path) -> list[tuple[str, str]]:
     """Id and command line of each that runs in the session of `folder`.
 
@@ -73,6 +79,53 @@ async def running(commands: Commands, folder: Path) -> list[tuple[str, str]]:
     """
     keys = await commands.running()
     return await asyncio.to_thread(lambda: [(key, title(folder / "commands" / key)) for key in keys])
+
+
+async def rows(commands: Commands) -> list[str]:
+    """A line for each that runs: id, how long of how long, command line, what it is for.
+
+    Raises:
+        SandboxError: it cannot be asked.
+    """
+    keys = await commands.running()
+    return await asyncio.to_thread(_rows, commands.folder, keys)
+
+
+def _rows(folder: Path, keys: tuple[str, ...]) -> list[str]:
+    left = marks.marks(folder)
+    lines: list[str] = []
+    for key in keys:
+        place, described = folder / "commands" / key, left[key].description if key in left else ""
+        lines.append(
+            f"{key}  {_age(place)}  {title(place)}" + (f"  ({one_line(described, TITLE_CHARS)})" * bool(described))
+        )
+    return lines
+
+
+def _age(place: Path) -> str:
+    try:
+        since, most = (place / outcome.SPEC).stat().st_mtime, float(str(outcome.load_spec(str(place))["deadline_s"]))
+    except (OSError, ValueError, LookupError):
+        return "?"
+    return f"{max(0.0, time.time() - since):,.0f} of {most:,.0f} s"
+
+
+def port_lines(listening: list[int]) -> list[str]:
+    """What commands may know of the ports on which some of them listen."""
+    return [f"Listening on localhost, for this session's commands: {_listed(listening)}."] if listening else []
+
+
+def with_ports(command: str, listening: list[int]) -> str:
+    """The command line and, for the person who reads it, the way to the ports."""
+    if not listening:
+        return command
+    return (
+        f"{one_line(command, _TITLE_BESIDE)}; you reach port {_listed(listening)} by: ml-intern forward {listening[0]}"
+    )
+
+
+def _listed(listening: list[int]) -> str:
+    return ", ".join(map(str, listening))
 
 
 def settle_all(roots: Roots, folder: Path) -> None:
@@ -85,7 +138,7 @@ def title(place: Path) -> str:
     """The command line of the command in the folder `place`, on one line. Blocks."""
     try:
         argv = cast("list[object]", outcome.load_spec(str(place))["argv"])
-        return one_line(str(argv[-1]), _TITLE_CHARS)
+        return one_line(str(argv[-1]), TITLE_CHARS)
     except (OSError, ValueError, LookupError, TypeError):
         return "?"
 
@@ -107,31 +160,18 @@ def settle(roots: Roots, place: Path) -> list[str]:
     return told
 
 
+def notes_of(ended: Ended) -> list[str]:
+    """How a command in the background ended; a good end is told, too."""
+    return ending(ended) or [f"Ended after {ended.duration_s:.1f} s with exit code 0."]
+
+
 def left(roots: Roots, ended: Ended, known: Files) -> tuple[list[str], tuple[FileChange, ...]]:
     """How a command ended that was left running, in sentences, and the files it changed. Blocks."""
     place = ended.output_path.parent
     told = settle(roots, place)
-    notes = [f"It was stopped after {ended.duration_s:.1f} s."] if ended.reason == "stopped" else ending(ended)
-    notes = notes or [f"Ended after {ended.duration_s:.1f} s with exit code 0."]
+    marks.take_away(place.parents[1], place.name)
+    stopped = [f"It was stopped after {ended.duration_s:.1f} s."] if ended.reason == "stopped" else []
+    notes = stopped or notes_of(ended)
     after = changes(roots, look(roots, begun=True), place, known)
     # A name that is no UTF-8 could not stand in the record.
     return [text.encode(errors="replace").decode() for text in (*notes, *told, *after.told)], after.facts
-
-
-def ports(folder: Path) -> list[int]:
-    """Ports that the session's commands listen on at their localhost; none where they share ours. Blocks.
-
-    Source: proc_pid_net(5).
-    """
-    try:
-        supervisor = lock.holder(str(folder))
-        if supervisor is None or os.stat(f"/proc/{supervisor}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
-            return []
-        tables = [
-            Path(f"/proc/{supervisor}/net/{name}").read_text("ascii").splitlines()[1:] for name in ("tcp", "tcp6")
-        ]
-    except OSError:
-        return []
-    rows = (line.split() for table in tables for line in table)
-    places = (row[1].split(":") for row in rows if row[3] == _LISTENS)
-    return sorted({int(port, 16) for address, port in places if address in _LOOPBACK} - {PROXY_PORT, HUB_PORT})

@@ -14,6 +14,7 @@ from ml_intern.record.events import ToolStarted
 from ml_intern.record.messages import Answered
 from ml_intern.sandbox.commands import Commands, Ended, Running
 from ml_intern.sandbox.paths import Roots
+from ml_intern.sandbox.ports import ports
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
@@ -95,8 +96,8 @@ class BashOutput:
         return None
 
     async def _list(self) -> Result:
-        rows = [f"{key}  {title}" for key, title in await background.running(self._commands, self._folder)]
-        return Result("\n".join([*rows, *await self._ports()]) or "No command runs.", TextDisplay("commands that run"))
+        rows = [*await background.rows(self._commands), *background.port_lines(await self._ports())]
+        return Result("\n".join(rows) or "No command runs.", TextDisplay("commands that run", "\n".join(rows)))
 
     def _last(self, key: str, context: Context) -> int:
         """Up to where the last answer about this command went."""
@@ -122,6 +123,7 @@ class BashOutput:
                 text = shortened(text, f"read blob:{blob} for all of it")
             except StoreFailed as error:
                 text = shortened(text, f"it could not be kept: {error.what}")
+        listening: list[int] = []
         notes, facts, code = [f"{seen.new.skipped:,} bytes were passed over"] if seen.new.skipped else [], (), None
         match seen.state:
             case Ended() as ended:
@@ -129,16 +131,21 @@ class BashOutput:
                 told, facts = await asyncio.to_thread(background.left, self._roots, ended, known)
                 notes, code, state = [*told, *notes], ended.exit_code, "ended"
             case Running():
-                notes, state = [*await self._ports(), *notes], "running"
+                listening = await self._ports()
+                notes, state = [*background.port_lines(listening), *notes], "running"
         if args.filter:
             notes.append(f"{len(seen.lines):,} of {seen.new.lines:,} lines match")
         mark = f"[command {args.id}: {state}; offset={seen.new.offset}]"
         rows = [text or "(nothing new)", *(f"[{note}]" for note in notes), mark]
-        return Result("\n".join(rows), LogDisplay(title, for_people(text), code), facts=facts, blob=blob)
+        return Result(
+            "\n".join(rows),
+            LogDisplay(background.with_ports(title, listening), for_people(text), code),
+            facts=facts,
+            blob=blob,
+        )
 
-    async def _ports(self) -> list[str]:
-        found = await asyncio.to_thread(background.ports, self._folder)
-        return [f"Listening on localhost, for this session's commands: {', '.join(map(str, found))}."] if found else []
+    async def _ports(self) -> list[int]:
+        return await asyncio.to_thread(ports, self._folder)
 
 
 def _look(state: Ended | Running, wanted: str, offset: int) -> _Seen:
