@@ -302,6 +302,26 @@ async def test_an_answer_that_is_the_json_asked_for_ends_the_turn():
     assert stage.of(Nudged) == []
 
 
+@pytest.mark.parametrize("nothing", ["", " \n"])
+async def test_a_reply_that_says_nothing_does_not_end_a_turn_and_the_model_is_told_so(nothing: str):
+    stage = await set_stage(calls(call("note")), says(nothing), says("Done."), tools=(Note([]),))
+    await stage.session.send(Say(new_id(), "go"))
+    await stage.session.run()
+    assert [event.guard for event in stage.of(Nudged)] == ["silence"]
+    assert stage.of(TurnEnded)[0].reason == "done"
+    assert stage.model.requests[-1].messages[-1] == Asked(stage.of(Nudged)[0].text, by="product")
+
+
+async def test_a_model_that_says_nothing_three_times_fails_the_turn():
+    stage = await set_stage(*(says("") for _ in range(3)))
+    await stage.session.send(Say(new_id(), "go"))
+    await stage.session.run()
+    [ended] = stage.of(TurnEnded)
+    assert (ended.reason, ended.what) == ("failed", "The model's reply was empty 3 times.")
+    assert "--model" in ended.remedy
+    assert len(stage.of(Nudged)) == 2
+
+
 @pytest.mark.watch_loop(limit_s=1.0)
 async def test_the_deadline_ends_a_turn_in_mid_command():
     stuck = Note([], pause=asyncio.Event())

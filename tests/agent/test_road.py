@@ -3,16 +3,27 @@ from typing import Any
 
 import pytest
 
+from ml_intern.agent.road import reserve
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.ids import new_id
 from ml_intern.record.commands import Answer, Say, Stop
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import Destroys, Notifies, Publishes
-from ml_intern.record.events import ModeSet, RuleGiven, RulesSet, ToolFinished, ToolHeld, ToolStarted, TurnEnded
+from ml_intern.record.events import (
+    Granted,
+    ModeSet,
+    RuleGiven,
+    RulesSet,
+    ToolFinished,
+    ToolHeld,
+    ToolStarted,
+    TurnEnded,
+)
 from ml_intern.record.live import LiveItem
+from ml_intern.record.log import Refusal
 from ml_intern.record.next import Wait
 from ml_intern.toolkit.tool import Result
-from tests.agent.stage import MemoryJournal, Note, Stage, call, calls, looking, says, set_stage, spending
+from tests.agent.stage import MemoryJournal, Note, Stage, call, calls, entries, looking, says, set_stage, spending
 
 
 async def play(stage: Stage, text: str = "go") -> Any:
@@ -318,3 +329,45 @@ async def test_a_call_that_a_rule_denies_is_told_by_the_rule() -> None:
             "Find another way, or ask the user to change that rule.",
         )
     ]
+
+
+async def test_a_permission_for_one_call_allows_one_names_itself_and_asks_again() -> None:
+    witness: list[str] = []
+    publishes = Note(witness, effects=(Publishes("hub:me/model", public=False),))
+    outcomes = (calls(call("note"), call("note")), says("ok"))
+    stage = await set_stage(*outcomes, tools=(publishes,), mode=ModeSet("auto", "deny"))
+    await stage.log.add(Granted("g", (RuleGiven("allow", "publish hub:me/*, private, once", "flag"),), 1))
+    await play(stage)
+    (first, told), (second, why) = answers(stage)
+    assert (first, second, len(witness)) == ("ok", "denied", 1)
+    assert told.endswith(
+        "\n[Allowed beforehand by `publish hub:me/*, private, once` (a flag): 1 of 1 used; it is used up (1 of 1).]"
+    )
+    assert "`publish hub:me/*, private, once` would allow it, but it is used up (1 of 1)" in why
+    started = [entry.event for entry in entries(stage) if isinstance(entry.event, ToolStarted)]
+    assert [event.grants for event in started] == [("g",)]
+
+
+async def test_what_a_person_approves_uses_no_permission() -> None:
+    publishes = Note([], effects=(Publishes("hub:me/model", public=True),))
+    stage = await set_stage(calls(call("note")), says("ok"), tools=(publishes,))
+    await stage.log.add(Granted("g", (RuleGiven("allow", "publish *, once", "flag"),), 1))
+    await play(stage)
+    [(key, held)] = [(key, each.held) for key, each in stage.log.view.lane("main").calls.items()]
+    assert held is not None
+    await stage.session.send(Answer(new_id(), key, held.binding, approve=True))
+    await play(stage)
+    assert stage.log.view.grants["g"].used == 0
+
+
+async def test_two_lanes_never_use_the_same_last_permission() -> None:
+    publishes = Note([], effects=(Publishes("hub:me/model", public=False),))
+    stage = await set_stage(tools=(publishes,))
+    await stage.log.add(Granted("g", (RuleGiven("allow", "publish *, once", "flag"),), 1))
+    started = ToolStarted("c", "b", publishes.effects, "findable", grants=("g",))
+    assert reserve(stage.log.view, "main", started, 0) is started
+    stage.model.outcomes = [calls(call("note")), says("ok")]
+    await play(stage)
+    refused = reserve(stage.log.view, "main", started, 0)
+    assert isinstance(refused, Refusal)
+    assert "another call was first" in refused.what

@@ -69,7 +69,7 @@ def test_a_fork_in_mid_turn_goes_back_to_the_last_step_and_rests_there():
 
 def test_an_import_brings_no_permission_no_price_and_no_address():
     loose = (
-        events.ModelChosen("main", "hf/org/name", 1000, 100, PRICES, "hub", "https://elsewhere.example/v1"),
+        events.ModelChosen("main", "hf/org/name", 1000, 100, PRICES, "hub", "https://elsewhere.example/v1", "acme"),
         events.ModeSet("yolo", "hold"),
         events.LimitsSet(None, None),
         events.RulesSet((events.RuleGiven("allow", "executes *", "flag"),)),
@@ -81,7 +81,7 @@ def test_an_import_brings_no_permission_no_price_and_no_address():
     assert view.settings.rules == events.RulesSet(())
     assert view.settings.brief == events.BriefSet("", "")
     chosen = view.settings.models["main"]
-    assert (chosen.model, chosen.base_url, chosen.prices) == ("hf/org/name", "", None)
+    assert (chosen.model, chosen.base_url, chosen.prices, chosen.bill_to) == ("hf/org/name", "", None, "")
     started = view.started
     assert started is not None
     assert (started.workspace, started.product, started.forked_from) == ("/here", "1 (imported)", "01old")

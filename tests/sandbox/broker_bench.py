@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_intern.sandbox.broker.desk import Desk
 from ml_intern.sandbox.broker.egress import Egress
 from ml_intern.sandbox.broker.heads import MOST_HEAD_BYTES
 from ml_intern.sandbox.broker.outlet import Outlet, Stream
@@ -85,7 +86,7 @@ class Bench:
 @asynccontextmanager
 async def running(place: Path, outside: Outside, reach: Reach) -> AsyncGenerator[Bench]:
     log = place / "egress.jsonl"
-    broker = Broker(Egress(str(log)), Outlet(outside.resolve, outside.connect))
+    broker = Broker(Egress(str(log)), Outlet(outside.resolve, outside.connect), Desk(str(place / "commands")))
     broker.reach = reach
     world = await asyncio.start_server(outside.listen, "127.0.0.1", 0)
     doors = [

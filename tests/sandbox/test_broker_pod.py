@@ -151,6 +151,19 @@ async def test_an_upload_through_the_read_proxy_is_refused_and_its_sentence_reac
     assert [one.method for one in hub_double.heard if "new" in one.path or one.method != "GET"] == []
 
 
+async def test_the_hub_by_its_own_name_is_refused_to_a_token_of_ones_own_and_git_finds_the_door(
+    pod: Pod, hub_double: HubDouble
+):
+    own = "-H 'Authorization: Bearer hf_of_somebody_else' -X POST"
+    ended, said = await pod.run(f"curl -sS {own} https://huggingface.co/api/repos/create 2>&1")
+    assert ended.exit_code, said
+    (why,) = refused_during(ended.output_path.parent)
+    assert why.startswith("huggingface.co belongs to the Hub, which is reached at $HF_ENDPOINT (http://127.0.0.1:313)")
+    await pod.run("git ls-remote https://huggingface.co/me/gated 2>&1")
+    assert hub_double.heard[-1].path == "/me/gated/info/refs?service=git-upload-pack"
+    assert hub_double.heard[-1].authorization == f"Bearer {TOKEN}"
+
+
 async def test_a_hub_that_echoes_what_it_was_sent_gives_no_token_away(pod: Pod, hub_double: HubDouble):
     _, said = await pod.run('curl -sS -H "Authorization: Bearer $HF_TOKEN" $HF_ENDPOINT/api/models/me/echo')
     assert hub_double.heard[-1].authorization == f"Bearer {TOKEN}"

@@ -127,6 +127,25 @@ async def test_a_key_has_one_effect_however_often_it_is_started(yard: Yard):
     assert (yard.workspace / "witness").read_text() == "x\n"
 
 
+async def test_starting_returns_as_soon_as_the_supervisor_owns_the_command_and_never_starts_it_twice(yard: Yard):
+    spec = yard.spec("echo begun >> log; until [ -e go ]; do sleep 0.02; done; exit 3")
+    first = await yard.commands().start(spec)
+    assert isinstance(first, Running)
+    assert await yard.commands().start(spec) == first == await yard.commands().find(spec.key)
+    assert await yard.commands().running() == (spec.key,)
+    (yard.workspace / "go").touch()
+    ended = await yard.commands().attach(spec.key, lambda _: None)
+    assert (ended.exit_code, await yard.commands().start(spec)) == (3, ended)
+    assert (yard.workspace / "log").read_text() == "begun\n"
+
+
+async def test_what_cannot_be_started_is_refused_when_it_is_started(yard: Yard):
+    await yard.run("true")
+    (yard.session / "commands" / "barred").write_text("a file stands where its folder would")
+    with pytest.raises(SandboxError):
+        await yard.commands().start(yard.spec("true", key="barred"))
+
+
 async def test_being_cancelled_does_not_stop_a_command(yard: Yard):
     spec = yard.spec("touch ready; sleep 0.4; echo end")
     run = asyncio.create_task(yard.commands().run(spec, lambda _: None))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,15 @@ async def test_a_python_that_is_not_there_is_refused_with_those_that_are(make):
     assert re.search(r"this machine has 3\.\d+\.\d+", failed.value.what)
     ours = f">={sys.version_info.major}.{sys.version_info.minor}"
     assert (await make(script("tiny", more=f'# requires-python = "{ours}"\n'))).packages == ("tiny==1.0",)
+
+
+async def test_an_environment_that_is_used_is_marked_so_that_who_clears_up_keeps_it(make, tmp_path):
+    environment = await make(script("tiny"))
+    ready = tmp_path / "store" / f"{environment.key}.ready"
+    # As old as on a disk that never notes when a file was read.
+    os.utime(ready, (1_000_000_000, 1_000_000_000))
+    assert await make(script("tiny")) == environment
+    assert time.time() - ready.stat().st_mtime < 60
 
 
 async def test_a_damaged_environment_is_built_anew(make, tmp_path):

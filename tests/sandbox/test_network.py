@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ml_intern.sandbox.broker.doors import PLACEHOLDER
-from ml_intern.sandbox.broker.reach import Reach, Refused
+from ml_intern.sandbox.broker.reach import Reach, Refused, Rule
 from ml_intern.sandbox.network import inside, make_reach
 
 
@@ -24,7 +24,6 @@ def lets_through(reach: Reach, host: str, port: int = 443) -> bool:
     [
         "pypi.org",
         "files.pythonhosted.org",
-        "huggingface.co",
         "cas-bridge.xethub.hf.co",
         "cdn-lfs.huggingface.co",
         "github.com",
@@ -56,10 +55,38 @@ def test_hosts_of_every_package_setting_may_be_reached_on_their_own_port_only(tm
         HF_ENDPOINT="http://hub.example:9000/",
     )
     named = [("a.example", 4433), ("b.example", 80), ("d.example", 443), ("e.example", 443), ("f.example", 443)]
-    for host, port in (*named, ("g.example", 443), ("hub.example", 9000)):
+    for host, port in (*named, ("g.example", 443)):
         assert reach.rule(host, port).private, host
         assert not lets_through(reach, host, port + 1)
     assert reach.hub == "http://hub.example:9000"
+    assert reach.door() == ("hub.example", 9000, Rule("hub.example", (9000,), private=True))
+    assert not lets_through(reach, "hub.example", 9000)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["huggingface.co", "www.huggingface.co", "www.hf.co", "hub-ci.huggingface.co", "cas-server.xethub.hf.co"],
+)
+def test_the_hub_is_reached_by_its_own_door_only_whatever_the_settings_name(tmp_path: Path, host: str):
+    for reach in (reach_of(tmp_path), reach_of(tmp_path, UV_FIND_LINKS=f"https://{host}/wheels")):
+        with pytest.raises(
+            Refused, match=r"belongs to the Hub, which is reached at \$HF_ENDPOINT \(http://127.0.0.1:313\)"
+        ):
+            reach.rule(host, 443)
+    assert reach_of(tmp_path).door() == ("huggingface.co", 443, Rule("huggingface.co", (443,)))
+
+
+def test_an_index_on_the_host_of_a_hub_of_ones_own_stays_reachable(tmp_path: Path):
+    reach = reach_of(tmp_path, HF_ENDPOINT="https://art.corp/api/hf/x", PIP_INDEX_URL="https://art.corp/api/pypi/x")
+    assert lets_through(reach, "art.corp")
+    assert reach.door()[0] == "art.corp"
+
+
+def test_an_endpoint_that_cannot_be_read_leads_nowhere(tmp_path: Path):
+    reach = reach_of(tmp_path, HF_ENDPOINT="https://hub.corp:no/")
+    assert lets_through(reach, "pypi.org")
+    with pytest.raises(Refused):
+        reach.door()
 
 
 def test_an_index_of_pips_own_files_may_be_reached_and_its_credentials_go_nowhere(tmp_path: Path):

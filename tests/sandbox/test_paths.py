@@ -142,11 +142,13 @@ def test_a_repository_without_hooks_gets_a_folder_that_can_be_walled(session, wo
 
 def test_what_appears_later_is_protected_when_looked_at_again(session, workspace):
     roots = session()
-    assert roots.protected == ()
+    assert roots.protected == (str(workspace / ".ml-intern"),)
     subprocess.run(["git", "init", "-q", "--template=", str(workspace)], check=True)
     (workspace / ".envrc").touch()
     again = protected_again(roots)
-    assert {os.path.relpath(path, workspace) for path in again.protected} == {".git/hooks", ".git/config", ".envrc"}
+    assert {os.path.relpath(path, workspace) for path in again.protected} == {
+        ".ml-intern", ".git/hooks", ".git/config", ".envrc",
+    }  # fmt: skip
     assert again.roots == roots.roots
     (workspace / ".envrc").unlink()
     assert str(workspace / ".envrc") not in protected_again(again).protected
@@ -240,7 +242,8 @@ def test_settings_that_lead_anywhere_else_protect_nothing_more(value, session, w
     (workspace / ".git" / "hooks").mkdir(parents=True)
     (workspace / ".git" / "config").write_text(f"[core]\n\thooksPath = {value}\n[include]\n\tpath = {value}\n")
     protected = {os.path.relpath(path, workspace) for path in session().protected}
-    assert protected == {".git/hooks", ".git/config"}
+    assert protected == {".git/hooks", ".git/config", ".ml-intern"}
+    assert {each.name for each in workspace.iterdir()} == {".git", ".ml-intern"}
 
 
 def test_settings_that_are_a_fifo_or_lead_in_a_circle_are_no_trap(session, workspace):
@@ -258,7 +261,9 @@ def test_what_was_found_deep_in_the_workspace_is_protected_too(session, workspac
     (deep / "config").touch()
     found = [str((deep / name).relative_to(workspace)) for name in (".git", ".vscode", "config")]
     again = protected_again(session(), found)
-    assert {os.path.relpath(path, deep) for path in again.protected} == {".git/hooks", ".git/config", ".vscode"}
+    assert {os.path.relpath(path, deep) for path in again.protected} == {
+        ".git/hooks", ".git/config", ".vscode", os.path.relpath(workspace / ".ml-intern", deep),
+    }  # fmt: skip
 
 
 def test_the_objects_of_a_submodule_are_not_walked(workspace):

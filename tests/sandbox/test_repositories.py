@@ -182,3 +182,23 @@ def test_nothing_outside_is_touched_through_a_link(roots, project, tmp_path):
 
     assert "no folder any more" in after(roots, turn)[0]
     assert (other / ".git" / "commondir").exists()
+
+
+def test_settings_that_are_named_and_missing_are_put_aside_when_a_command_makes_them(roots, project):
+    git("config", "include.path", "../team/extra.ini", cwd=project)
+    git("config", "core.pager", "less", cwd=project)
+    before = look(roots, [".git"])
+    (project / "team").mkdir()
+    (project / "team" / "extra.ini").write_text("[core]\n\tfsmonitor = touch owned\n")
+    (told,) = mend(roots, before)
+    assert "team/extra.ini, which its settings include (put aside)" in told
+    assert not (project / "team" / "extra.ini").exists()
+    assert git("config", "core.fsmonitor", cwd=project) == ""
+    assert mend(roots, before) == []
+
+
+def test_a_path_in_another_section_of_the_settings_is_no_settings(roots, project):
+    git("config", "dvc.path", "out.txt", cwd=project)
+    before = look(roots, [".git"])
+    (project / "out.txt").touch()
+    assert mend(roots, before) == []

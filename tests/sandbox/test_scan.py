@@ -51,6 +51,44 @@ def test_the_files_of_a_folder_are_seen_before_those_below_it(roots, tmp_path):
     assert "train.py" in scan(roots, 10).files
 
 
+def test_what_is_edited_is_seen_however_much_data_stands_before_it(roots, tmp_path):
+    for folder in ("data/flat", "src/pkg/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    for n in range(2_000):
+        (tmp_path / "data" / "flat" / f"{n:05}").touch()
+        (tmp_path / "data" / f"{n:05}").touch()
+    for n in range(150):
+        (tmp_path / "data" / "shards" / f"{n:03}").mkdir(parents=True)
+        (tmp_path / "data" / "shards" / f"{n:03}" / "a.bin").touch()
+        (tmp_path / "data" / "shards" / f"{n:03}" / "b.bin").touch()
+    for path in ("src/train.py", "src/pkg/deep/loss.py", "zebra.toml"):
+        (tmp_path / path).touch()
+    (tmp_path / "src" / "pkg" / ".envrc").touch()
+    seen = scan(roots, 200)
+    assert {"src/train.py", "src/pkg/deep/loss.py", "zebra.toml"} <= set(seen.files)
+    assert "src/pkg/.envrc" in seen.protected
+    assert len(seen.files) == 200
+    assert not seen.complete
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_looked_at_is_not_followed(roots, tmp_path):
+    outside = tmp_path.parent / "outside"
+    outside.mkdir()
+    (outside / "secret").touch()
+    (tmp_path / "in").symlink_to(outside)
+    assert set(scan(roots).files) == {"in"}
+
+
+def test_descriptors_are_not_kept_open(roots, tmp_path):
+    for n in range(50):
+        (tmp_path / str(n)).mkdir()
+        for m in range(30):
+            (tmp_path / str(n) / str(m)).touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    scan(roots, 20)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_the_same_files_are_seen_each_time(roots, tmp_path):
     for n in range(100):
         (tmp_path / str(n)).touch()
@@ -75,6 +113,16 @@ def test_what_must_be_walled_is_noted_by_name(roots, tmp_path):
     (tmp_path / "plain").touch()
     expected = {".git", "deep/inner/.git", ".vscode", ".github/workflows", "deep/.envrc"}
     assert scan(roots).protected == expected
+
+
+def test_of_mercurials_folder_only_its_settings_are_noted(roots, tmp_path):
+    (tmp_path / "clone" / ".hg" / "store" / "data").mkdir(parents=True)
+    (tmp_path / "clone" / ".hg" / "requires").touch()
+    assert scan(roots).protected == {"clone/.hg"}
+    (tmp_path / "clone" / ".hg" / "hgrc").touch()
+    seen = scan(roots)
+    assert seen.protected == {"clone/.hg", "clone/.hg/hgrc"}
+    assert (seen.files, seen.complete) == ({}, True)
 
 
 def test_an_incomplete_scan_proves_nothing_about_what_it_did_not_see():

@@ -1,22 +1,25 @@
 import asyncio
 import json
 import os
+import re
 import time
 from typing import Any
 
 import pytest
 
-from ml_intern.base.errors import ToolFailed
+from ml_intern.base.errors import StoreFailed, ToolFailed
 from ml_intern.record.codec import decode, encode
-from ml_intern.record.display import TextDisplay
+from ml_intern.record.display import LogDisplay, TextDisplay
 from ml_intern.record.effects import is_read_only
 from ml_intern.record.events import Entry, ModelReplied, ToolFinished
 from ml_intern.record.messages import Call, Reply
 from ml_intern.record.view import fold
 from ml_intern.sandbox.commands import Running
 from ml_intern.toolkit.tool import Result
+from ml_intern.tools.background import MOST_AT_ONCE
 from ml_intern.tools.bash_output import BashOutput
 from ml_intern.tools.bash_stop import BashStop
+from ml_intern.tools.watch import Watch
 from tests.tools.bench import Shell
 
 
@@ -149,8 +152,13 @@ async def test_stopping_is_no_look_and_is_judged_as_running_something(yard):
 
 async def test_without_an_id_those_that_run_are_listed(yard):
     assert (await yard.look("")).text == "No command runs."
-    key = await yard.begin("sleep 60 # a long one")
-    assert (await yard.look("")).text == f"{key}  sleep 60 # a long one"
+    first = await yard.begin("sleep 60 # a long one", description="to be looked at")
+    second = await yard.begin("sleep 61", timeout=90)
+    rows = [re.sub("^(.*?)  [0-9] of ", r"\1  N of ", row) for row in (await yard.look("")).text.splitlines()]
+    assert rows == [
+        f"{first}  N of 3,600 s  sleep 60 # a long one  (to be looked at)",
+        f"{second}  N of 90 s  sleep 61",
+    ]
 
 
 async def test_an_unknown_id_is_told_with_those_that_run(yard):
@@ -166,6 +174,15 @@ async def test_commands_reach_a_server_in_the_background_and_its_port_is_told(ya
     key = await yard.begin("python3 -u -m http.server 8765 --bind 127.0.0.1")
     seen = await yard.look(key, wait=20, filter="Serving")
     assert "Listening on localhost, for this session's commands: 8765." in seen.text
+    assert isinstance(seen.display, LogDisplay)
+    # How a person gets there is for the person.
+    assert seen.display.title.endswith("; you reach port 8765 by: ml-intern forward 8765")
+    assert "ml-intern forward" not in seen.text
+    again = await yard.shell.run("sleep 60", background=True)
+    assert "Listening on localhost, for this session's commands: 8765." in again.text
+    assert isinstance(again.display, LogDisplay)
+    assert again.display.title == "sleep 60; you reach port 8765 by: ml-intern forward 8765"
+    assert again.display.text == f"sleep 60\nin the background as shell-{yard.shell.count}"
     fetched = await yard.shell.run(
         "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8765').status)\"", timeout=20
     )
@@ -214,3 +231,99 @@ async def test_an_output_file_that_is_gone_is_nothing_new(yard):
     key = await yard.begin("echo x; sleep 60")
     os.unlink(yard.shell.bench.folder / "commands" / key / "output")
     assert "(nothing new)" in (await yard.look(key)).text
+
+
+async def news(yard: Yard, lane: str = "main") -> str:
+    """What the model is told before its next request."""
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    watch = Watch(yard.shell.commands, yard.shell.bench.roots, "Look at it.")
+    assert await watch.news(lane, tell) is bool(told)
+    return "\n".join(told)
+
+
+async def ended(yard: Yard, key: str) -> None:
+    (yard.shell.bench.workspace / "go").touch()
+    await yard.shell.commands.attach(key, lambda _: None)
+
+
+WAITS = "until [ -e go ]; do sleep 0.05; done"
+
+
+async def test_an_end_that_nobody_saw_is_told_once_to_the_lane_that_left_it_running(yard):
+    key = await yard.begin(f"{WAITS}; exit 3", description="the long one")
+    assert await news(yard) == ""
+    await ended(yard, key)
+    assert await news(yard, "another") == ""
+    assert await news(yard) == f"Command {key} in the background (the long one) is over. Exit code 3.\nLook at it."
+    assert await news(yard) == ""
+
+
+async def test_a_good_end_is_told_and_traps_are_undone_with_it(yard):
+    git = yard.shell.bench.workspace / ".git"
+    for name in ("objects", "refs", "hooks"):
+        (git / name).mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    key = await yard.begin(f"{WAITS}; echo trap > .git/commondir")
+    await ended(yard, key)
+    told = await news(yard)
+    assert re.search(r"is over\. Ended after [\d.]+ s with exit code 0\. .*commondir", told), told
+    assert not (git / "commondir").exists()
+
+
+@pytest.mark.parametrize("by", ["look", "stop"])
+async def test_an_end_that_was_seen_is_not_told_again(yard, by):
+    key = await yard.begin(WAITS)
+    if by == "look":
+        await ended(yard, key)
+        await yard.look(key)
+    else:
+        await yard.stop(key)
+    assert await news(yard) == ""
+
+
+async def test_an_end_is_told_again_where_the_telling_broke_off(yard):
+    key = await yard.begin(WAITS)
+    await ended(yard, key)
+
+    async def tell(_text: str) -> None:
+        raise StoreFailed("The disk is full.")
+
+    with pytest.raises(StoreFailed):
+        await Watch(yard.shell.commands, yard.shell.bench.roots).news("main", tell)
+    assert key in await news(yard)
+
+
+async def test_a_mark_that_is_damaged_or_of_a_command_that_never_was_says_nothing(yard):
+    folder = yard.shell.bench.folder / "background"
+    folder.mkdir()
+    (folder / "torn.json").write_text("{")
+    (folder / "ghost.json").write_text('{"lane": "main", "title": "x"}')
+    assert await news(yard) == ""
+
+
+async def test_a_stop_ends_all_that_runs_and_both_are_told_of_it(yard):
+    keys = [await yard.begin("sleep 60"), await yard.begin("sleep 61")]
+    watch = Watch(yard.shell.commands, yard.shell.bench.roots)
+    await watch.halt()
+    for key in keys:
+        assert (await yard.shell.commands.attach(key, lambda _: None)).reason == "stopped"
+    assert await watch.left() == [(keys[0], "sleep 60"), (keys[1], "sleep 61")]
+    told = await news(yard)
+    assert [line for line in told.splitlines() if "It was stopped with the turn" in line] == told.splitlines()[:2]
+    assert await watch.left() == []
+    await watch.halt()
+
+
+async def test_as_many_run_in_the_background_as_may_and_one_more_is_refused_with_those_that_run(yard):
+    keys = [await yard.begin(f"sleep 6{number}") for number in range(MOST_AT_ONCE)]
+    with pytest.raises(ToolFailed) as refused:
+        await yard.begin("sleep 70")
+    assert refused.value.what == "8 commands run in the background, the most that may at once."
+    assert f"{keys[-1]} (sleep 67)" in refused.value.remedy
+    assert (await yard.shell.run("echo free")).text == "free"
+    await yard.stop(keys[0])
+    await yard.begin("sleep 70")

@@ -1,5 +1,6 @@
 """The loop: ask the record what is next, do that, ask again. Keeps nothing, so a crash costs nothing."""
 
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from msgspec import Struct
@@ -10,12 +11,22 @@ from ml_intern.base.clock import Clock
 from ml_intern.policy.answer import unfit
 from ml_intern.policy.guards import ask_guards
 from ml_intern.policy.guards.verdicts import EndTurn, Nudge
+from ml_intern.policy.silence import silent
 from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, TurnEnded
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
 from ml_intern.record.view import MAIN, View
 
 LOST = "The process ended while the model was answering."
+
+
+Tell = Callable[[str], Awaitable[object]]
+News = Callable[[str, Tell], Awaitable[bool]]
+"""Tells, by its second argument, what happened outside that the lane does not know yet; whether there was anything."""
+
+
+async def _no_news(_lane: str, _tell: Tell) -> bool:
+    return False
 
 
 class Worker(Struct, frozen=True):
@@ -25,6 +36,7 @@ class Worker(Struct, frozen=True):
     asker: Asker
     road: Road
     clock: Clock
+    news: News = _no_news
 
 
 async def work(worker: Worker, lane: str) -> Wait | Rest:
@@ -76,7 +88,7 @@ def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
     """The end of the turn, unless a message came in just now or the answer is not the one that was asked for."""
     match next_step(view, lane, now_ms):
         case Rest(ending=ending) if ending is not None and ending.reason == "done" and lane == MAIN:
-            return unfit(view, lane) or TurnEnded(ending.reason, ending.what, ending.remedy)
+            return silent(view, lane) or unfit(view, lane) or TurnEnded(ending.reason, ending.what, ending.remedy)
         case Rest(ending=ending) if ending is not None:
             return TurnEnded(ending.reason, ending.what, ending.remedy)
         case _:
@@ -93,4 +105,5 @@ async def _ask(worker: Worker, lane: str) -> None:
         case Nudge(text=text) if noticed is not None:
             await worker.log.add(Nudged(noticed.guard, text), lane)
         case _:
-            await worker.asker.ask(lane)
+            if not await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane)):
+                await worker.asker.ask(lane)

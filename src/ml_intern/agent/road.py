@@ -18,6 +18,7 @@ from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import MlInternError, SessionError
 from ml_intern.base.money import ZERO, Micro, show
+from ml_intern.policy.grants import grants_at, line_of
 from ml_intern.policy.guards.malformed import INVALID
 from ml_intern.policy.judge import Ask, Deny, judge
 from ml_intern.policy.rules import parse_rules
@@ -40,13 +41,14 @@ _log = logging.getLogger(__name__)
 
 
 class _Ready(Struct, frozen=True):
-    """A call that was prepared and judged: `ask` is set where a person must decide first."""
+    """A call that was prepared and judged: `ask` is set where a person must decide first, `grants` where one has."""
 
     tool: Tool
     args: Any
     prepared: Prepared
     binding: str
     ask: Ask | None
+    grants: tuple[str, ...] = ()
 
 
 class Road(Struct, frozen=True):
@@ -154,11 +156,15 @@ class Road(Struct, frozen=True):
             return None
         settings = self.log.view.settings
         mode = settings.mode.mode if settings.mode is not None else "ask"
-        verdict = judge(prepared.effects, mode, parse_rules(settings.rules.rules))
+        grants = grants_at(self.log.view.grants, self.clock.now_ms())
+        verdict = judge(prepared.effects, mode, parse_rules(settings.rules.rules), grants)
         if isinstance(verdict, Deny):
             await self._finish(lane, call, "denied", f"Denied: {verdict.reason}. {verdict.remedy}")
             return None
-        return _Ready(tool, args, prepared, binding_of(call, prepared), verdict if isinstance(verdict, Ask) else None)
+        binding = binding_of(call, prepared)
+        if isinstance(verdict, Ask):
+            return _Ready(tool, args, prepared, binding, verdict)
+        return _Ready(tool, args, prepared, binding, None, verdict.grants)
 
     async def _ask_person(self, lane: str, open_call: OpenCall, ready: _Ready, ask: Ask) -> None:
         """Hold the call, or answer "no" where nobody is there to ask."""
@@ -192,11 +198,14 @@ class Road(Struct, frozen=True):
             prepared.payer,
             prepared.inputs,
             prepared.writes,
+            # What a person has answered for itself uses up nothing that was given for others.
+            () if _approves(open_call, ready.binding) else ready.grants,
         )
         if not await self.day.reserve(call.id, started.reserved):
             await self._finish(lane, call, "denied", f"Not run. {spent_words(await self.day.left() or ZERO)} {REMEDY}")
             return
-        entry = await self.log.add(lambda view: _reserve(view, lane, started), lane)
+        now_ms = self.clock.now_ms()
+        entry = await self.log.add(lambda view: reserve(view, lane, started, now_ms), lane)
         if isinstance(entry, Refusal):
             self.day.book(call.id, 0)
             outcome = "stopped" if self.log.view.lane(lane).turn.stopping is not None else "denied"
@@ -269,6 +278,7 @@ class Road(Struct, frozen=True):
             return await self._finish(lane, call, "failed", text)
 
     async def _finish(self, lane: str, call: Call, outcome: Outcome, text: str) -> ToolFinished:
+        text = self._with_use(lane, call, text)
         finished = ToolFinished(call.id, outcome, text, TextDisplay(call.tool, text))
         await self.log.add(finished, lane)
         return finished
@@ -277,7 +287,7 @@ class Road(Struct, frozen=True):
         finished = ToolFinished(
             call.id,
             result.outcome,
-            result.text,
+            self._with_use(lane, call, result.text),
             result.display,
             result.facts,
             result.images,
@@ -286,6 +296,15 @@ class Road(Struct, frozen=True):
             total_ms,
         )
         await self.log.add(finished, lane)
+
+    def _with_use(self, lane: str, call: Call, text: str) -> str:
+        """The answer, and which permission the call has used up one of."""
+        view = self.log.view
+        open_call = view.lane(lane).calls.get(call.id)
+        used = open_call.started.grants if open_call is not None and open_call.started is not None else ()
+        now_ms = self.clock.now_ms()
+        told = [f"[Allowed beforehand by {line_of(view.grants[key], now_ms)}.]" for key in used if key in view.grants]
+        return "\n".join([text, *told])
 
     def _context(self, lane: str, call: Call) -> Context:
         stream = CleanStream(self.log.secrets)
@@ -311,10 +330,17 @@ def _approves(open_call: OpenCall, binding: str) -> bool:
     return open_call.state == "approved" and open_call.held is not None and open_call.held.binding == binding
 
 
-def _reserve(view: View, lane: str, started: ToolStarted) -> Event | Refusal:
-    """Reservation and start are one proposal: two calls can never reserve the same money."""
+def reserve(view: View, lane: str, started: ToolStarted, now_ms: int) -> Event | Refusal:
+    """Reservation and start are one proposal: two calls can never reserve the same money, nor use the same last
+    permission.
+    """
     if view.lane(lane).turn.stopping is not None:
         return Refusal("The turn was stopped.")
+    for grant in grants_at(view.grants, now_ms):
+        if grant.id in started.grants and (grant.over or not grant.pays(started.effects)):
+            over = grant.over or "what is left of it is less"
+            what = f"{grant.words} allowed it, but {over}: another call was first."
+            return Refusal(what, "Repeat it to be judged anew.")
     if started.reserved > view.purse.free:
         left, need = show(Micro(view.purse.free)), show(Micro(started.reserved))
         return Refusal(f"The budget has {left} left and this may cost {need}.", "Only the user can raise the budget.")

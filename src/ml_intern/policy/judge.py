@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.base.money import Micro, show
+from ml_intern.policy.grants import Grant
 from ml_intern.policy.rules import Rule, rule_for
 from ml_intern.record.effects import (
     Destroys,
@@ -26,18 +28,21 @@ from ml_intern.record.events import LOOKING, Mode
 
 
 class Allow(Struct, frozen=True):
-    """The call may start."""
+    """The call may start, and uses these grants."""
+
+    grants: tuple[str, ...] = ()
 
 
 class Ask(Struct, frozen=True):
     """A person decides. `floor`: only a person, each time, in every mode; no rule can allow it.
 
-    `rule` is the rule that would allow it, where one can.
+    `rule` is the rule that would allow it, where one can. `by_rule`: a rule of the person's asks.
     """
 
     reason: str
     floor: bool = False
     rule: str = ""
+    by_rule: bool = False
 
 
 class Deny(Struct, frozen=True):
@@ -50,20 +55,41 @@ class Deny(Struct, frozen=True):
 Verdict = Allow | Ask | Deny
 
 
-def judge(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = ()) -> Verdict:
+def judge(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = (), grants: Sequence[Grant] = ()) -> Verdict:
     """The verdict on a call with these effects: what is denied first, then the floor, then the first that must be
-    asked.
+    asked and that no grant covers.
     """
-    verdicts = [_with_rules(effect, mode, rules) for effect in effects]
+    verdicts = [_with_grants(effect, _with_rules(effect, mode, rules), grants, effects) for effect in effects]
     denied = [verdict for verdict in verdicts if isinstance(verdict, Deny)]
     asks = [verdict for verdict in verdicts if isinstance(verdict, Ask)]
     on_floor = [ask for ask in asks if ask.floor]
-    return (denied or on_floor or asks or [Allow()])[0]
+    used = [key for verdict in verdicts if isinstance(verdict, Allow) for key in verdict.grants]
+    return (denied or on_floor or asks or [Allow(tuple(dict.fromkeys(used)))])[0]
+
+
+def needs(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = ()) -> tuple[list[Effect], bool]:
+    """The effects that a person must be asked for, and whether one of them must be asked for each time."""
+    verdicts = [(effect, _with_rules(effect, mode, rules)) for effect in effects]
+    asks = [(effect, verdict) for effect, verdict in verdicts if isinstance(verdict, Ask)]
+    return [effect for effect, _ in asks], any(verdict.floor for _, verdict in asks)
+
+
+def _with_grants(effect: Effect, verdict: Verdict, grants: Sequence[Grant], effects: tuple[Effect, ...]) -> Verdict:
+    """What would be asked is allowed by a grant that holds. One that asked by a rule yields only to a grant that was
+    given in answer to it.
+    """
+    if not isinstance(verdict, Ask) or verdict.floor:
+        return verdict
+    meant = [grant for grant in grants if grant.covers(effect) and (grant.from_answer or not verdict.by_rule)]
+    if held := next((grant for grant in meant if not grant.over and grant.pays(effects)), None):
+        return Allow((held.id,))
+    told = [f"{grant.words} would allow it, but {grant.over or 'what is left of it is less'}" for grant in meant[-1:]]
+    return replace(verdict, reason="; ".join([verdict.reason, *told]))
 
 
 def _with_rules(effect: Effect, mode: Mode, rules: Sequence[Rule]) -> Verdict:
     """The strictest of what the mode says and what the rules say."""
-    matching = [rule for rule in rules if rule.matches(effect)]
+    matching = [rule for rule in rules if not rule.is_counted and rule.matches(effect)]
     found = {rule.decision: rule for rule in reversed(matching)}
     base = _in_mode(effect, mode)
     if deny := found.get("deny"):
@@ -72,7 +98,7 @@ def _with_rules(effect: Effect, mode: Mode, rules: Sequence[Rule]) -> Verdict:
         return base
     if ask := found.get("ask"):
         reason = base.reason if isinstance(base, Ask) else _what(effect)
-        return Ask(f"{reason}; the rule {ask.words} asks")
+        return Ask(f"{reason}; the rule {ask.words} asks", by_rule=True)
     if isinstance(base, Ask) and (mode == "yolo" or "allow" in found):
         return Allow()
     return Ask(base.reason, rule=rule_for(effect)) if isinstance(base, Ask) else base
@@ -91,8 +117,8 @@ def _what(effect: Effect) -> str:
             return f"connects to {host}"
         case Spends(amount=amount, payer=payer, what=what):
             return f"spends up to {show(Micro(amount))} of {payer} on {what}"
-        case Publishes(target=target):
-            return f"publishes to {target}"
+        case Publishes(target=target, verb=verb):
+            return f"publishes to {target}" + (f" ({verb})" if verb else "")
         case Destroys(target=target):
             return f"deletes {target} for good"
         case Notifies(recipient=recipient):

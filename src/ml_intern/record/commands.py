@@ -28,6 +28,15 @@ class Answer(Struct, frozen=True):
     by: str = "user"
 
 
+class Permit(Struct, frozen=True):
+    """Allow the next `times` calls like the held one (None: every one of this session), without being asked again."""
+
+    id: str
+    call: str
+    binding: str
+    times: int | None = None
+
+
 class Stop(Struct, frozen=True):
     """End the turn now: a person's wish, or the turn's time is up."""
 
@@ -49,4 +58,4 @@ class Undo(Struct, frozen=True):
     turns: int = 1
 
 
-Command = Say | Answer | Stop | Rename | Undo
+Command = Say | Answer | Permit | Stop | Rename | Undo

@@ -15,6 +15,7 @@ from ml_intern.record.events import (
     Compacted,
     Entry,
     Event,
+    GrantEnded,
     LaneClosed,
     LaneOpened,
     ModelAsked,
@@ -93,6 +94,8 @@ def forked(entries: Sequence[Entry], copy: Copy, upto: int, cap: int) -> list[En
     view, made = _copied(entries[:upto], copy, change)
     title = view.settings.title
     more: list[Event] = [] if view.purse.cap is not None else [CapSet(cap, "user")]
+    # Counted here, what is left of a permission could be used twice.
+    more += [GrantEnded(key, "the session was forked") for key, given in view.grants.items() if not given.ended]
     more += [Renamed(f"{title} (fork)", "product")] if title else []
     return [*made, *_appended(view, copy.at, more, "The session was forked here.")]
 
@@ -105,7 +108,7 @@ def imported(entries: Sequence[Entry], copy: Copy, workspace: str) -> list[Entry
             case SessionStarted():
                 return replace(event, workspace=workspace, product=f"{event.product} (imported)")
             case ModelChosen():
-                return replace(event, base_url="", prices=None)
+                return replace(event, base_url="", bill_to="", prices=None)
             case _ if isinstance(event, TOLD):
                 return unpaid(event)
             case _:

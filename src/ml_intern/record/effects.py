@@ -41,10 +41,11 @@ class Spends(Struct, frozen=True, tag_field="kind", tag="spends"):
 
 
 class Publishes(Struct, frozen=True, tag_field="kind", tag="publishes"):
-    """Sends something to `target`; `public`: anyone could then see it."""
+    """Sends something to `target`; `public`: anyone could then see it. `verb`: push or create; empty: anything."""
 
     target: str
     public: bool
+    verb: str = ""
 
 
 class Destroys(Struct, frozen=True, tag_field="kind", tag="destroys"):

@@ -29,7 +29,7 @@ Replay = Literal["pure", "idempotent", "findable", "unsafe"]
 Outcome = Literal["ok", "failed", "invalid", "denied", "stopped", "lost"]
 Ending = Literal["done", "failed", "budget", "limit", "held", "denied", "interrupted", "overflow"]
 Decision = Literal["allow", "ask", "deny"]
-Origin = Literal["flag", "user", "workspace"]
+Origin = Literal["flag", "user", "workspace", "answer"]
 Role = Literal["main", "research", "compaction", "title", "judge"]
 
 
@@ -54,7 +54,7 @@ class OwnerTook(Struct, frozen=True, tag_field="type", tag="owner_took"):
 
 class ModelChosen(Struct, frozen=True, tag_field="type", tag="model_chosen"):
     """From here on `role` is answered by this model. Window, limit and prices are what folds rely on;
-    None is unknown.
+    None is unknown. `bill_to` is the organisation of the Hub that pays; empty: who owns the key.
     """
 
     role: Role
@@ -64,6 +64,7 @@ class ModelChosen(Struct, frozen=True, tag_field="type", tag="model_chosen"):
     prices: Prices | None
     payer: str
     base_url: str = ""
+    bill_to: str = ""
 
 
 class CapSet(Struct, frozen=True, tag_field="type", tag="cap_set"):
@@ -93,7 +94,9 @@ class LimitsSet(Struct, frozen=True, tag_field="type", tag="limits_set"):
 
 
 class RuleGiven(Struct, frozen=True):
-    """A rule of policy as a person wrote it, and where: `--allow`/`--deny`, the user's file, the workspace's file."""
+    """A rule of policy as a person wrote it, and where: `--allow`/`--deny`, the user's file, the workspace's file; or
+    made of the answer to a held call.
+    """
 
     decision: Decision
     text: str
@@ -105,6 +108,27 @@ class RulesSet(Struct, frozen=True, tag_field="type", tag="rules_set"):
 
     rules: tuple[RuleGiven, ...]
     tools: tuple[str, ...] | None = None
+
+
+class Granted(Struct, frozen=True, tag_field="type", tag="granted"):
+    """A person allowed what `rules` cover, within bounds: so many calls, so many micro-dollars in all, until this
+    instant (milliseconds since 1970), in this or the next turn only. None: without that bound. A call counts once.
+    """
+
+    grant: str
+    rules: tuple[RuleGiven, ...]
+    times: int | None = None
+    total: int | None = None
+    until: int | None = None
+    turn: bool = False
+    command: str = ""
+
+
+class GrantEnded(Struct, frozen=True, tag_field="type", tag="grant_ended"):
+    """The grant holds no longer, and why: its line is gone from the settings file."""
+
+    grant: str
+    why: str
 
 
 class BriefSet(Struct, frozen=True, tag_field="type", tag="brief_set"):
@@ -233,6 +257,7 @@ class ToolStarted(Struct, frozen=True, tag_field="type", tag="tool_started"):
     """The effect may begin: everything it may cost is reserved, and this is on disk.
 
     `inputs` are the name and the hash of everything that prepare looked at, `writes` what the call will do to files.
+    `grants` are the permissions that it uses up one of.
     """
 
     call: str
@@ -243,6 +268,7 @@ class ToolStarted(Struct, frozen=True, tag_field="type", tag="tool_started"):
     payer: str = ""
     inputs: tuple[tuple[str, str], ...] = ()
     writes: tuple[FileChange, ...] = ()
+    grants: tuple[str, ...] = ()
 
 
 class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
@@ -317,6 +343,8 @@ Event = (
     | ModeSet
     | LimitsSet
     | RulesSet
+    | Granted
+    | GrantEnded
     | BriefSet
     | UserSaid
     | StopAsked
@@ -339,7 +367,7 @@ Event = (
     | SessionClosed
 )
 
-FLUSHED = (ModelAsked, ToolStarted, ToolAnswered, CapSet)
+FLUSHED = (ModelAsked, ToolStarted, ToolAnswered, CapSet, Granted, GrantEnded)
 """Events that are on disk, not only in the page cache, before `Log.add` returns:
 something outside follows from them.
 """

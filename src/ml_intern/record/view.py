@@ -9,6 +9,7 @@ from ml_intern.base.trail import Trail
 from ml_intern.record.events import (
     BriefSet,
     Entry,
+    Granted,
     LaneClosed,
     LaneOpened,
     LimitsSet,
@@ -27,6 +28,7 @@ from ml_intern.record.events import (
 )
 from ml_intern.record.folds.calls import Calls, OpenCall, fold_calls, wait_for_person
 from ml_intern.record.folds.files import Files, fold_files
+from ml_intern.record.folds.grants import Given, Grants, fold_grants
 from ml_intern.record.folds.plan import Plan, fold_plan
 from ml_intern.record.folds.purse import Purse, fold_purse
 from ml_intern.record.folds.transcript import Transcript, fold_transcript
@@ -73,6 +75,7 @@ class View(Struct, frozen=True):
     plan: Plan = field(default_factory=Plan)
     files: Files = field(default_factory=Files)
     commands: frozenset[str] = frozenset()
+    grants: Grants = field(default_factory=dict[str, Given])
 
     def lane(self, name: str) -> Lane:
         """The lane of this name; an empty one where nothing was said in it yet."""
@@ -101,6 +104,7 @@ def fold(view: View, entry: Entry) -> View:
         plan=fold_plan(view.plan, entry) if entry.lane == MAIN else view.plan,
         files=fold_files(view.files, entry),
         commands=view.commands,
+        grants=fold_grants(view.grants, entry),
     )
 
 
@@ -114,7 +118,7 @@ def _session(view: View, entry: Entry) -> View:
             return replace(view, closed=True)
         case UserSaid(command=command) | StopAsked(command=command) | ToolAnswered(command=command):
             return replace(view, commands=view.commands | {command})
-        case Undone(command=command):
+        case Undone(command=command) | Granted(command=command) if command:
             return replace(view, commands=view.commands | {command})
         case _:
             return view

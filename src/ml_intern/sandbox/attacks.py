@@ -28,8 +28,15 @@ from ml_intern.sandbox.paths import Roots, command_path, protected_again, sessio
 _PYTHON = f"{sys.base_prefix}/bin/python3"
 _DEADLINE_S = 20.0
 _OUTLIVES_S, _DIES_S = 1.2, 0.3
-_PROTECTED = (".git/config", ".ml-intern/settings.toml", ".bashrc", ".vscode/tasks.json", ".github/workflows/ci.yml")
-_SETTINGS = "[core]\n\trepositoryformatversion = 0\n"
+_PROTECTED = (
+    ".git/config",
+    ".hg/hgrc",
+    ".ml-intern/settings.toml",
+    ".bashrc",
+    ".vscode/tasks.json",
+    ".github/workflows/ci.yml",
+)
+_SETTINGS = "[core]\n\trepositoryformatversion = 0\n\thooksPath = githooks\n"
 
 
 class Row(Struct, frozen=True):
@@ -62,7 +69,7 @@ class Ground(Struct, frozen=True):
         for path in (self.place / "outside", *_tree(self.place / "outside")):
             facts = path.lstat()
             found[str(path)] = (facts.st_mode, facts.st_mtime_ns, _bytes(path))
-        folders = [".git/hooks", ".vscode", ".ml-intern", ".github/workflows"]
+        folders = ["githooks", ".git/hooks", ".vscode", ".ml-intern", ".github/workflows"]
         found["protected"] = [(name, sorted(map(str, _tree(self.workspace / name)))) for name in folders]
         return found | {name: _bytes(self.workspace / name) for name in _PROTECTED}
 

@@ -121,6 +121,9 @@ def _finished(plan: _Plan) -> Environment | None:
         told: list[str] = json.loads(plan.ready.read_bytes())
     except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError):
+        # Some disks note that a file was read once a day, or never: this is its last use, for who clears up.
+        os.utime(plan.ready)
     # The Python it was made from may be gone since.
     return Environment(plan.python, plan.key, tuple(told)) if os.access(plan.python, os.X_OK) else None
 

@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from ml_intern.sandbox.broker.doors import ENDPOINT, PLACEHOLDER, PROXY
-from ml_intern.sandbox.broker.reach import Reach, Rule
+from ml_intern.sandbox.broker.reach import HUB, Reach, Rule
 from ml_intern.sandbox.indexes import index_urls
 
-HUB = "https://huggingface.co"
 _PUBLIC = (
     "pypi.org",
     "files.pythonhosted.org",
-    "huggingface.co",
     "*.hf.co",
     "*.xethub.hf.co",
     "cdn-lfs.huggingface.co",
@@ -42,9 +40,11 @@ _SYSTEM_CA_FILES = (
 def make_reach(environ: Mapping[str, str], *, token: str = "", offline: bool = False) -> Reach:
     """The reach of a session. A host that the person's own settings name may have a private address. Blocks."""
     hub = (environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    # A token of some other Hub must not go to the public one: what cannot be read leads nowhere.
+    hub = hub if _url(hub) else ""
     public = (Rule(host, _PORTS) for host in _PUBLIC)
     return Reach(
-        rules=(*public, *_own((*index_urls(environ), *([hub] if hub != HUB else ())))),
+        rules=(*public, *_own(index_urls(environ))),
         offline=offline,
         proxies=dict(_proxies(environ)),
         direct=tuple(_direct(environ)),
@@ -63,6 +63,12 @@ def inside(reach: Reach | None) -> dict[str, str]:
     found = {**dict.fromkeys(names, PROXY), "NO_PROXY": local, "no_proxy": local, "HF_ENDPOINT": ENDPOINT}
     # The storage behind the Hub is reached by plain downloads: its own client would need a credential inside.
     found["HF_HUB_DISABLE_XET"] = "1"
+    # Git knows no HF_ENDPOINT. Source: git-config(1), GIT_CONFIG_COUNT and url.<base>.insteadOf.
+    found |= {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{ENDPOINT}/.insteadOf",
+        "GIT_CONFIG_VALUE_0": f"{HUB}/",
+    }
     return {**found, "HF_TOKEN": PLACEHOLDER} if reach.token else found
 
 

@@ -18,8 +18,10 @@ from ml_intern.base.errors import BadSettings, PathRefused
 from ml_intern.sandbox import etc
 from ml_intern.sandbox.protected import (
     below,
+    drop_own_folder,
     is_protected,
     make_hook_folders,
+    make_own_folder,
     protected_below,
     repositories_below,
     wall_of,
@@ -114,7 +116,8 @@ def session_roots(
     for path in ours:
         del table[path]
     repositories = repositories_below(place_of_work)
-    make_hook_folders(repositories)
+    make_own_folder(place_of_work)
+    make_hook_folders(repositories, place_of_work)
     protected = tuple(protected_below(place_of_work, repositories, ours))
     return Roots(tuple(table[path] for path in sorted(table, key=_depth)), protected, place_of_work, home, own_etc)
 
@@ -134,9 +137,15 @@ def protected_again(roots: Roots, found: Iterable[str] = ()) -> Roots:
     inner = [path.rpartition("/")[0] for path in named if path.endswith(("/.git", "/.hg"))][:_MOST_FOUND]
     walled = [os.path.join(roots.workspace, path) for path in named if wall_of(path)][:_MOST_FOUND]
     repositories = (*repositories_below(roots.workspace), *(os.path.join(roots.workspace, path) for path in inner))
-    make_hook_folders(repositories)
+    make_own_folder(roots.workspace)
+    make_hook_folders(repositories, roots.workspace)
     protected = dict.fromkeys((*roots.protected, *protected_below(roots.workspace, repositories, walled)))
     return replace(roots, protected=tuple(path for path in protected if os.path.exists(path)))
+
+
+def leave(roots: Roots) -> None:
+    """Take away what was made in the workspace only to be walled. Blocks."""
+    drop_own_folder(roots.workspace)
 
 
 def command_path(interpreter: Path | None = None) -> tuple[str, ...]:

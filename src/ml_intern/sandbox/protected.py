@@ -59,7 +59,12 @@ _GIT_SETTINGS = ("hooks", "config", "config.worktree", "commondir", "gitdir")
 _SKIPPED_FOLDERS = frozenset({".git", ".hg", "node_modules", ".venv", "venv", "__pycache__", ".cache"})
 _REPOSITORY_DEPTH = 3
 _REPOSITORY_FOLDERS = 2_000
-_LEADS = re.compile(r'^\s*(?:\[[^\]\n]*\]\s*)?(hookspath|path)\s*=\s*"?([^"#;\n]+)', re.IGNORECASE | re.MULTILINE)
+_LEADS = re.compile(
+    r'^[ \t]*(?:\[[^\]\n]*\][ \t]*)?(hookspath|path)[ \t]*=[ \t]*"?([^"#;\n]+)', re.IGNORECASE | re.MULTILINE
+)
+_SECTION = re.compile(r"^\s*\[\s*([A-Za-z0-9.-]+)[^\]\n]*\]")
+_INCLUDED = re.compile(r'(?:^|\])\s*path\s*=\s*"?([^"#;\n]+)', re.IGNORECASE)
+OURS = ".ml-intern"
 _MOST_SETTINGS = 20
 _SETTINGS_BYTES = 65_536
 
@@ -103,16 +108,39 @@ def repositories_below(workspace: str) -> list[str]:
     return [folder for folder, names in _shallow(workspace) if {".git", ".hg"} & names]
 
 
-def make_hook_folders(repositories: Iterable[str]) -> None:
-    """A repository made from a template without hooks gets an empty folder: what does not exist cannot be walled."""
+def make_own_folder(workspace: str) -> None:
+    """Our own settings may be missing, and must not be made by a command: what does not exist cannot be walled."""
+    with contextlib.suppress(OSError):
+        os.mkdir(os.path.join(workspace, OURS), 0o755)
+
+
+def drop_own_folder(workspace: str) -> None:
+    """Leave no folder behind that nothing was put into."""
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(workspace, OURS))
+
+
+def make_hook_folders(repositories: Iterable[str], workspace: str) -> None:
+    """A repository made from a template without hooks gets an empty folder, and so do hooks that its settings name and
+    that are not there: what does not exist cannot be walled.
+    """
     for folder in repositories:
         git = os.path.join(folder, ".git")
+        for path in map(os.path.realpath, _led_to(_settings(git), folder)):
+            _make_hooks(path, workspace)
         if not os.path.isdir(git) or os.path.islink(git):
             continue
         for place in (git, *(module for module in kept_folders(git) if os.path.isdir(os.path.join(module, "objects")))):
             # Where we may not write, neither may a command.
             with contextlib.suppress(OSError):
                 os.mkdir(os.path.join(place, "hooks"), 0o755)
+
+
+def _make_hooks(path: str, workspace: str) -> None:
+    # Git puts its own place for %(prefix).
+    if below(path, workspace) and not os.path.lexists(path) and "%(" not in path:
+        with contextlib.suppress(OSError):
+            os.makedirs(path, 0o755)
 
 
 def kept_folders(git: str) -> Iterator[str]:
@@ -125,6 +153,24 @@ def kept_folders(git: str) -> Iterator[str]:
                 yield folder
                 # Its objects are many, and no submodule's.
                 names[:] = [name for name in names if name in {"modules", "worktrees"}]
+
+
+def missing_settings(folder: str, workspace: str) -> list[str]:
+    """Files below the workspace, relative to it, that the settings of a repository include and that are not there: who
+    makes one chooses settings of git. Source: git-config(1), include.path. Blocks.
+    """
+    settings = os.path.realpath(_settings(os.path.join(folder, ".git")))
+    found: list[str] = []
+    section = ""
+    for line in _head(settings).splitlines():
+        header = _SECTION.match(line)
+        section = header[1].lower() if header else section
+        named = _INCLUDED.search(line) if section in {"include", "includeif"} else None
+        if named and not named[1].strip().startswith("~"):
+            path = os.path.normpath(os.path.join(os.path.dirname(settings), named[1].strip()))
+            if below(path, workspace) and not os.path.lexists(path):
+                found.append(os.path.relpath(path, workspace))
+    return found[:_MOST_SETTINGS]
 
 
 def _git_files(folder: str) -> Iterator[str]:

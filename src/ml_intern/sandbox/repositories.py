@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.sandbox.opening import beneath
 from ml_intern.sandbox.paths import Roots
-from ml_intern.sandbox.protected import kept_folders
+from ml_intern.sandbox.protected import kept_folders, missing_settings
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,11 +38,15 @@ _MOST = 64
 
 
 class GitFolder(Struct, frozen=True):
-    """What of `_WATCHED` a `.git` folder holds, which of its settings are links, and its HEAD if that is one."""
+    """What of `_WATCHED` a `.git` folder holds, which of its settings are links, and its HEAD if that is one.
+
+    `absent` are files, relative to the workspace, that its settings include and that are not there.
+    """
 
     names: frozenset[str]
     links: Mapping[str, str]
     head: bytes
+    absent: tuple[str, ...] = ()
 
 
 GitState = GitFolder | str
@@ -57,7 +62,13 @@ def look(roots: Roots, found: Iterable[str]) -> dict[str, GitState]:
     seen: dict[str, GitState] = {path: state for path in paths if (state := _seen(roots, path) or _link(roots, path))}
     # A linked worktree has no objects of its own, and a `commondir` by right.
     inner = {path: state for path in kept if (state := _seen(roots, path)) and "objects" in state.names}
-    return seen | inner
+    return {path: _with_absent(outside, path, state) for path, state in (seen | inner).items()}
+
+
+def _with_absent(outside: str, path: str, state: GitState) -> GitState:
+    if isinstance(state, str):
+        return state
+    return replace(state, absent=tuple(missing_settings(os.path.dirname(os.path.join(outside, path)), outside)))
 
 
 def mend(roots: Roots, before: Mapping[str, GitState]) -> list[str]:
@@ -139,9 +150,25 @@ def _mended(roots: Roots, path: str, before: GitFolder) -> list[str]:
             done.extend(_undo(folder, before, after))
         finally:
             os.close(folder)
+        done.extend(_without(roots, before.absent))
     except OSError as error:
         done.append(f"the rest could not be undone ({error.strerror})")
     return done
+
+
+def _without(roots: Roots, absent: Iterable[str]) -> Iterator[str]:
+    """Puts aside settings that were named and not there, and names them. Raises OSError."""
+    for path in absent:
+        try:
+            folder = _open(roots, os.path.dirname(path) or ".")
+        except OSError:
+            continue
+        try:
+            if _mode(folder, os.path.basename(path)):
+                _put_aside(folder, os.path.basename(path))
+                yield f"{path}, which its settings include (put aside)"
+        finally:
+            os.close(folder)
 
 
 def _undo(folder: int, before: GitFolder, after: GitFolder) -> Iterator[str]:

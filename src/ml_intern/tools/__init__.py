@@ -19,6 +19,7 @@ from ml_intern.tools.plan import Plan
 from ml_intern.tools.read import Read
 from ml_intern.tools.recall import History, Recall
 from ml_intern.tools.scripts import Scripts
+from ml_intern.tools.watch import Watch
 from ml_intern.tools.write import Write
 
 _AFTER = f"{BashOutput.name} shows what it prints and waits for it; {BashStop.name} ends it."
@@ -40,6 +41,11 @@ class Workshop(Struct, frozen=True):
     history: History
     sees: bool = True
     offline: bool = False
+
+
+def make_watch(workshop: Workshop) -> Watch:
+    """What looks after the commands that the session leaves running."""
+    return Watch(workshop.commands, workshop.roots, f"{BashOutput.name} shows what was printed.")
 
 
 def make_tools(workshop: Workshop) -> tuple[Tool, ...]:

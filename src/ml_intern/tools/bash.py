@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ml_intern.base.errors import SandboxError, StoreFailed, ToolFailed
+from ml_intern.base.text import one_line
 from ml_intern.record.display import LogDisplay
 from ml_intern.record.effects import Effect, Executes, Reaches
 from ml_intern.record.events import Outcome, ToolStarted
@@ -18,11 +19,13 @@ from ml_intern.sandbox import files, repositories
 from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
 from ml_intern.sandbox.egress import refused_during
 from ml_intern.sandbox.paths import Roots, place, protected_again
+from ml_intern.sandbox.ports import ports
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments
 from ml_intern.toolkit.tool import Context, Prepared, Result
-from ml_intern.tools import background
+from ml_intern.tools import background, marks, pushes
 from ml_intern.tools.endings import ending
+from ml_intern.tools.marks import Mark
 from ml_intern.tools.output import SHOWN_CHARS, cleaned, for_people, shortened
 from ml_intern.tools.scripts import Script, Scripts
 from ml_intern.tools.texts import text_of
@@ -56,6 +59,10 @@ class BashArgs(Arguments, frozen=True):
     description: Annotated[str, Meta(description="What it is for, in a few words.")] = ""
     background: Annotated[bool, Meta(description="Leave it running and answer at once with its id.")] = False
     work_dir: Annotated[str, Meta(description="Folder to start in, if not the workspace.")] = ""
+    hub: Annotated[
+        tuple[str, ...],
+        Meta(max_length=8, description="What it writes to the Hub: 'create OWNER/NAME', 'push OWNER/NAME'."),
+    ] = ()
 
 
 class _Planned(Struct, frozen=True):
@@ -64,6 +71,8 @@ class _Planned(Struct, frozen=True):
     cwd: str
     scripts: tuple[Script, ...]
     background: bool
+    description: str
+    pushes: tuple[str, ...] = ()
 
 
 class _Left(Struct, frozen=True):
@@ -102,6 +111,7 @@ class Bash:
             most=MOST_TIMEOUT_S,
             shown=SHOWN_CHARS,
             longer=background.DEFAULT_TIMEOUT_S,
+            at_once=background.MOST_AT_ONCE,
         )
 
     async def prepare(self, args: BashArgs, context: Context) -> Prepared:
@@ -117,14 +127,16 @@ class Bash:
         if len(args.command.encode()) > _MOST_COMMAND_BYTES:
             raise ToolFailed("The command is too long for a shell.", "Write it to a file, and run that.")
         cwd, scripts = await asyncio.to_thread(self._look, args)
-        effects: list[Effect] = [Executes(args.command)]
+        wanted = pushes.understood(args.hub, self._commands.reach)
+        effects: list[Effect] = [Executes(args.command), *pushes.effects(wanted)]
         if any(script.packages for script in scripts):
             effects.append(Reaches("the package index", known=True))
+        told = tuple(push.text for push in wanted)
         return Prepared(
             effects=tuple(effects),
             display=LogDisplay(args.command, args.description),
             replay="findable",
-            payload=_Planned(args.command, _timeout(args), cwd, scripts, args.background),
+            payload=_Planned(args.command, _timeout(args), cwd, scripts, args.background, args.description, told),
             inputs=tuple((script.path, script.sha) for script in scripts),
         )
 
@@ -136,6 +148,8 @@ class Bash:
             SandboxError: the command cannot be started.
         """
         planned: _Planned = prepared.payload
+        if planned.background:
+            await background.require_room(self._commands)
         found = await self._scripts.build(planned.scripts, context.key, context.live)
         before = await asyncio.to_thread(self._before)
         spec = Spec(
@@ -145,6 +159,7 @@ class Bash:
             env={**self._environ, **found},
             deadline_s=planned.timeout_s,
             roots=self._roots,
+            pushes=planned.pushes,
         )
         try:
             if planned.background:
@@ -155,7 +170,7 @@ class Bash:
             await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
         if ended is None:
-            return await self._left_running(planned.command, planned.timeout_s, before, context)
+            return await self._left_running(planned, before, context)
         return await self._result(planned.command, ended, before, context.view.files)
 
     async def recover(self, args: BashArgs, started: ToolStarted, context: Context) -> Result | None:
@@ -171,7 +186,8 @@ class Bash:
             case Ended() as ended:
                 return await self._result(args.command, ended, before, context.view.files)
             case Running() if args.background:
-                return await self._left_running(args.command, _timeout(args), before, context)
+                planned = _Planned(args.command, _timeout(args), "", (), background=True, description=args.description)
+                return await self._left_running(planned, before, context)
             case Running():
                 pass
         try:
@@ -181,12 +197,19 @@ class Bash:
             raise
         return await self._result(args.command, ended, before, context.view.files)
 
-    async def _left_running(self, command: str, timeout_s: int, before: Before, context: Context) -> Result:
-        found = await self._commands.find(context.key)
+    async def _left_running(self, planned: _Planned, before: Before, context: Context) -> Result:
+        folder, key = self._commands.folder, context.key
+        found = await self._commands.find(key)
         if found is not None:
             await asyncio.to_thread(background.remember, found.output_path.parent, before)
-        text = f"It runs in the background as command {context.key}, for {timeout_s:,} s at most."
-        return Result(f"{text} {self._after}".strip(), LogDisplay(command, f"in the background as {context.key}"))
+        mark = Mark(context.lane, one_line(planned.command, background.TITLE_CHARS), planned.description)
+        await asyncio.to_thread(marks.leave, folder, key, mark)
+        text = f"It runs in the background as command {key}, for {planned.timeout_s:,} s at most. {self._after}"
+        listening = await asyncio.to_thread(ports, folder)
+        rows = [text.strip(), *background.port_lines(listening)]
+        title, where = background.with_ports(planned.command, listening), f"in the background as {key}"
+        shown = where if title == planned.command else f"{planned.command}\n{where}"
+        return Result("\n".join(rows), LogDisplay(title, shown))
 
     def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
         cwd = self._start_folder(args.work_dir)

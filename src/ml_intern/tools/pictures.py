@@ -13,6 +13,8 @@ MOST_SIDE = 1_568
 MOST_BYTES = 3_700_000
 """Every provider takes 5 MB of base64."""
 
+SMALLER = f"Save a smaller copy (lower dpi, or Pillow's thumbnail(({MOST_SIDE}, {MOST_SIDE}))) and take that."
+
 _TAIL_BYTES = 1_024
 """Some programs write a little after the end."""
 
@@ -46,6 +48,32 @@ def is_whole(data: bytes) -> bool:
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
     ends = {b"\x89": b"IEND", b"G": b";", b"\xff": b"\xff\xd9"}
     return ends[data[:1]] in data[-_TAIL_BYTES:]
+
+
+class Fault(Struct, frozen=True):
+    """Why a picture cannot be sent, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+def described(kind: Picture, size: int) -> str:
+    """The picture in a few words; `size` in bytes."""
+    return f"{kind.mime}, {kind.width:,} × {kind.height:,} pixels, {size:,} bytes"
+
+
+def fault_of(name: str, kind: Picture, data: bytes) -> Fault | None:
+    """Why the picture `data` of this name cannot be sent; None where it can."""
+    what = described(kind, len(data))
+    if max(kind.width, kind.height) > MOST_SIDE or len(data) > MOST_BYTES:
+        return Fault(
+            f"{name} is too large to look at: {what}; at most {MOST_SIDE:,} pixels a side and {MOST_BYTES:,} bytes.",
+            SMALLER,
+        )
+    if not is_whole(data):
+        # A server that refuses it would refuse every later request, too.
+        return Fault(f"{name} ({what}) breaks off before its end.", "Make it anew.")
+    return None
 
 
 def _sides(data: bytes, layout: str, at: int) -> tuple[int, int]:

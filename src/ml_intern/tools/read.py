@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
-from ml_intern.base.text import visible
+from ml_intern.base.text import visible_line
 from ml_intern.record.display import ImageDisplay, TextDisplay
 from ml_intern.record.effects import Reads
 from ml_intern.record.events import ToolStarted
@@ -28,8 +28,7 @@ from ml_intern.tools.encoding import SNIFFED_BYTES, Binary, Encoding, sniff
 from ml_intern.tools.numbering import LINE_CHARS, PAGE_CHARS, Page
 from ml_intern.tools.pdf import MOST_BYTES as PDF_BYTES
 from ml_intern.tools.pdf import MOST_PAGES, read_pages
-from ml_intern.tools.pictures import MOST_BYTES as IMAGE_BYTES
-from ml_intern.tools.pictures import MOST_SIDE, Picture, is_whole, picture
+from ml_intern.tools.pictures import MOST_SIDE, Picture, described, fault_of, picture
 from ml_intern.tools.texts import text_of
 
 DEFAULT_LINES = 2_000
@@ -97,7 +96,8 @@ class Read:
         else:
             source = place(self._roots, args.path, self._roots.workspace, write=False)
             name = source.inside
-        wanted = _Wanted(source, name, max(1, args.offset), args.limit, args.pages, args.raw)
+        # The path itself is what is judged and opened; its name is written into lines.
+        wanted = _Wanted(source, visible_line(name), max(1, args.offset), args.limit, args.pages, args.raw)
         return Prepared((Reads(name),), TextDisplay(name), "pure", wanted)
 
     async def run(self, prepared: Prepared, context: Context) -> Result:
@@ -128,19 +128,12 @@ class Read:
         return None
 
     async def _image(self, wanted: _Wanted, data: bytes, kind: Picture) -> Result:
-        what = f"{kind.mime}, {kind.width:,} × {kind.height:,} pixels, {len(data):,} bytes"
+        what = described(kind, len(data))
         if not self._sees:
             text = f"{wanted.name} is an image ({what}). This model cannot see images: measure it with a command."
             return Result(text, TextDisplay(wanted.name, what))
-        if max(kind.width, kind.height) > MOST_SIDE or len(data) > IMAGE_BYTES:
-            raise ToolFailed(
-                f"{wanted.name} is too large to look at: {what}; at most {MOST_SIDE:,} pixels a side "
-                f"and {IMAGE_BYTES:,} bytes.",
-                f"Save a smaller copy (lower dpi, or Pillow's thumbnail(({MOST_SIDE}, {MOST_SIDE}))), and read that.",
-            )
-        if not is_whole(data):
-            # A server that refuses it would refuse every later request, too.
-            raise ToolFailed(f"{wanted.name} ({what}) breaks off before its end.", "Make it anew.")
+        if fault := fault_of(wanted.name, kind, data):
+            raise ToolFailed(fault.what, fault.remedy)
         sha = await self._blobs.put(data)
         image = Image(sha, kind.mime)
         return Result(f"{wanted.name}: {what}; it follows.", ImageDisplay(wanted.name, sha, kind.mime), images=(image,))
@@ -162,7 +155,9 @@ class Read:
 def _folder(source: Place) -> Result:
     entries = files.listing(source)
     rows = [_row(entry) for entry in entries[:_MOST_ENTRIES]]
-    title = f"{source.inside.rstrip('/')}/: {len(entries):,} {'entry' if len(entries) == 1 else 'entries'}"
+    title = (
+        f"{visible_line(source.inside).rstrip('/')}/: {len(entries):,} {'entry' if len(entries) == 1 else 'entries'}"
+    )
     if len(entries) > _MOST_ENTRIES:
         rows.append(f"[... {len(entries) - _MOST_ENTRIES:,} more; list them with a command]")
     return Result("\n".join([title, *rows]), TextDisplay(title))
@@ -170,7 +165,7 @@ def _folder(source: Place) -> Result:
 
 def _row(entry: files.Entry) -> str:
     # A name may hold line breaks, and bytes that are no UTF-8.
-    name = visible(os.fsencode(entry.name).decode(errors="replace")).replace("\n", "\\n")
+    name = visible_line(os.fsencode(entry.name).decode(errors="replace"))
     match entry.facts.kind:
         case "folder":
             return f"{name}/"

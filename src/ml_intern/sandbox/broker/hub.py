@@ -1,5 +1,7 @@
 """The reverse proxy of the Hub: reads get the person's token, nothing else does, and writes are refused.
 
+What a person allowed a command to write is not served here but in `uploads.py`.
+
 Follows no redirect: a client takes it to the CDN itself, without the token. Source of the routes:
 https://huggingface.co/docs/hub/api and the huggingface_hub client (hf_api.py, file_download.py, lfs.py).
 """
@@ -8,14 +10,14 @@ import asyncio
 import base64
 import json
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from ml_intern.sandbox.broker import bodies, heads
+from ml_intern.sandbox.broker import bodies, heads, origin
 from ml_intern.sandbox.broker.doors import ENDPOINT
 from ml_intern.sandbox.broker.egress import Account
-from ml_intern.sandbox.broker.heads import IDLE_S, Broken, Headers, Request, Response
-from ml_intern.sandbox.broker.outlet import Outlet, Stream, authorisation, start_tls
-from ml_intern.sandbox.broker.reach import Reach, Refused, to_host
+from ml_intern.sandbox.broker.heads import IDLE_S, Broken, Headers, Request
+from ml_intern.sandbox.broker.outlet import Outlet, Stream
+from ml_intern.sandbox.broker.reach import Reach, Refused
 
 _MOST_BODY = 1 << 20
 _KINDS = "(models|datasets|spaces)"
@@ -24,60 +26,58 @@ _WORDS = "revision|tree|refs|commits|compare|treesize|parquet|croissant|xet-read
 # Reads of repositories: these get the token. Any other GET goes without, as a stranger's would.
 _READS = tuple(map(re.compile, (
     rf"/((datasets|spaces)/)?{_REPO}/(resolve|raw)/.+",
-    rf"/((datasets|spaces)/)?{_REPO}\.git/(info/refs|HEAD|info/lfs/objects/batch|git-upload-pack)",
+    rf"/((datasets|spaces)/)?{_REPO}(\.git)?/(info/refs|HEAD|info/lfs/objects/batch|git-upload-pack)",
     rf"/api/{_KINDS}",
     rf"/api/{_KINDS}/{_REPO}(/({_WORDS})(/.*)?)?",
     rf"/api/resolve-cache/{_KINDS}/.+",
 )))  # fmt: skip
 _POSTS = tuple(map(re.compile, (
     rf"/api/{_KINDS}/{_REPO}/paths-info/.+",
-    rf"/((datasets|spaces)/)?{_REPO}\.git/(git-upload-pack|info/lfs/objects/batch)",
+    rf"/((datasets|spaces)/)?{_REPO}(\.git)?/(git-upload-pack|info/lfs/objects/batch)",
 )))  # fmt: skip
 # Answers to these are credentials, whatever the method.
 _NEVER = frozenset({"xet-write-token", "jwt", "secrets", "variables"})
 # What a client may say about its read; a header that changes the method or the account never gets through.
 _PASSED = frozenset({
-    "accept", "accept-language", "content-type", "git-protocol", "if-match", "if-modified-since", "if-none-match",
+    "accept", "accept-language", "content-encoding", "content-type",
+    "git-protocol", "if-match", "if-modified-since", "if-none-match",
     "if-range", "range", "user-agent", "x-amzn-trace-id", "x-request-id",
 })  # fmt: skip
-_ASK = "Finish the artefact in the workspace and tell the person: publishing needs their permission."
+_ASK = (
+    "Publishing needs a permission: a call that names the repository it writes to is put to the person, or to their "
+    "rules. Where that is refused, leave the artefact in the workspace and tell the person."
+)
 
 
 async def serve(client: Stream, request: Request, reach: Reach, outlet: Outlet, account: Account) -> None:
     """Serve one request to its end. Raises Refused, Unreachable, Broken, OSError, TimeoutError."""
     account.asked = f"{request.method} {request.target.partition('?')[0][:200]}"
-    hub = urlsplit(reach.hub)
-    account.host, account.port = hub.hostname or "", hub.port or (443 if hub.scheme == "https" else 80)
-    host = to_host(account.host)
+    account.host, account.port, _ = reach.door()
     reach.refuse_offline(request.target.partition("?")[0][:80])
     body = await _body(client.reader, request)
-    rule = reach.rule(host, account.port)
-    remote = await outlet.open(reach, rule, host, account.port, scheme=hub.scheme)
+    remote = await origin.connect(reach, outlet, reach.hub)
     try:
-        if hub.scheme == "https":
-            await start_tls(remote, host, reach.ca_file)
         sent = _head(request, reach, len(body)) + body
         account.verdict = "allowed"
         account.sent = len(sent)
         remote.writer.write(sent)
         await remote.writer.drain()
-        answer = await heads.read_response(remote.reader, IDLE_S)
-        await _hand_back(client, remote, request, answer, _Relay(reach, account))
+        await hand_back(client, remote, request.method, Relay(reach, account))
     finally:
         remote.writer.close()
 
 
 def needs_token(path: str) -> bool:
     """Whether this path is a read of a repository. Raises Refused where it is never to be read, or is ambiguous."""
-    plain = _decoded(path)
+    plain = decoded(path)
     inside_api = plain.lower().startswith("/api/") and _NEVER & set(plain.lower().split("/"))
     if inside_api or plain.lower().endswith("/git-receive-pack"):
         raise Refused(f"{path[:80]} would hand out a permission to write.", _ASK)
     return any(read.fullmatch(plain) for read in _READS)
 
 
-def _decoded(path: str) -> str:
-    """The path as the last decoder would see it. One that could mean two places is refused."""
+def decoded(path: str) -> str:
+    """The path as the last decoder would see it. Raises Refused for one that could mean two places."""
     plain, before = unquote(path), path
     while plain != before:
         before, plain = plain, unquote(plain)
@@ -98,18 +98,18 @@ async def _body(reader: asyncio.StreamReader, request: Request) -> bytes:
         if request.length:
             raise Refused("A read has no body.", "Send it without.", 400)
         return b""
-    plain = _decoded(path)
+    plain = decoded(path)
     if request.method != "POST" or not any(post.fullmatch(plain) for post in _POSTS):
         raise Refused(f"{request.method} {path[:80]} may change something on the Hub.", _ASK)
     if request.length > _MOST_BODY:
         raise Refused("The request is too long for a read.", "Ask for less at once.", 413)
     async with asyncio.timeout(heads.HEAD_WITHIN_S):
         body = await reader.readexactly(request.length)
-    return _only_download(body) if plain.endswith("/objects/batch") else body
+    return only_download(body) if plain.endswith("/objects/batch") else body
 
 
-def _only_download(body: bytes) -> bytes:
-    """A batch request that asks for downloads, written anew: no second reading of it is possible."""
+def only_download(body: bytes) -> bytes:
+    """A batch request that asks for downloads, written anew: no second reading of it is possible. Raises Refused."""
     try:
         batch: object = json.loads(body)
     except ValueError as error:
@@ -122,22 +122,13 @@ def _only_download(body: bytes) -> bytes:
 
 
 def _head(request: Request, reach: Reach, length: int) -> bytes:
-    hub = urlsplit(reach.hub)
-    own = [("Host", hub.netloc.rpartition("@")[2]), ("Connection", "close"), ("Accept-Encoding", "identity")]
-    if reach.token and needs_token(request.target.partition("?")[0]):
-        own.append(("Authorization", f"Bearer {reach.token}"))
-    if length:
-        own.append(("Content-Length", str(length)))
+    with_token = needs_token(request.target.partition("?")[0])
     kept = tuple((key, value) for key, value in heads.end_to_end(request.headers) if key.lower() in _PASSED)
-    target = f"{hub.path.rstrip('/')}{request.target}"
-    proxy = reach.proxy("http", hub.hostname or "") if hub.scheme == "http" else ""
-    if proxy:
-        target = f"http://{hub.netloc}{target}"
-        own += [("Proxy-Authorization", credentials)] if (credentials := authorisation(proxy)) else []
-    return heads.to_bytes(f"{request.method} {target} HTTP/1.1", (*own, *kept))
+    url = f"{reach.hub}{request.target}"
+    return origin.head(reach, request.method, url, kept, length or None, token=with_token)
 
 
-class _Relay:
+class Relay:
     """Bytes on their way to the client, in which the token, should the other side echo it, is written over."""
 
     def __init__(self, reach: Reach, account: Account) -> None:
@@ -151,7 +142,7 @@ class _Relay:
     def feed(self, piece: bytes) -> bytes:
         """What may go out now: everything but what could be the beginning of the token."""
         self._account.received += len(piece)
-        whole = self._plain(self._tail + piece)
+        whole = self.plain(self._tail + piece)
         cut = max(0, len(whole) - self._held)
         self._tail = whole[cut:]
         return whole[:cut]
@@ -164,22 +155,24 @@ class _Relay:
     def head(self, head: bytes) -> bytes:
         """The head as it may go out."""
         self._account.received += len(head)
-        return self._plain(head)
+        return self.plain(head)
 
-    def _plain(self, data: bytes) -> bytes:
+    def plain(self, data: bytes) -> bytes:
         """The bytes with stars for the token, as long as it was."""
         for form in self._hidden:
             data = data.replace(form, b"*" * len(form))
         return data
 
 
-async def _hand_back(client: Stream, remote: Stream, request: Request, answer: Response, relay: _Relay) -> None:
+async def hand_back(client: Stream, remote: Stream, method: str, relay: Relay) -> None:
+    """Read the answer and give it to the client. Raises Broken, OSError, TimeoutError."""
+    answer = await heads.read_response(remote.reader, IDLE_S)
     coding = heads.value_of(answer.headers, "content-encoding").lower()
     if coding not in {"", "identity"}:
         raise Broken("the Hub answers in a coding that was not asked for")
     headers = _own_links(heads.end_to_end(answer.headers), relay.hub)
-    client.writer.write(relay.head(bodies.head(request.method, answer, headers)))
-    if bodies.has_one(request.method, answer):
+    client.writer.write(relay.head(bodies.head(method, answer, headers)))
+    if bodies.has_one(method, answer):
         async for piece in bodies.pieces(remote.reader, answer):
             await bodies.send(client.writer, answer, relay.feed(piece))
         await bodies.send(client.writer, answer, relay.rest())

@@ -8,11 +8,18 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
+
+from ml_intern.sandbox.broker.doors import ENDPOINT
 
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+)){0,3}")
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _TRANSITIONS = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "64:ff9b::/96", "64:ff9b:1::/48")))
+HUB = "https://huggingface.co"
+# Hosts that take writes from whoever brings a token: a tunnel cannot see what it carries.
+_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hub-ci.huggingface.co", "www.hf.co"})
+_UPLOADS = re.compile(r"cas-server[a-z0-9.-]*\.hf\.co")
 _WAY = "Do without it, or ask the person to put what is needed into the workspace."
 
 
@@ -60,9 +67,26 @@ class Reach:
         """The rule that lets `host` (as `to_host` gives it) through. Raises Refused."""
         self.refuse_offline(f"{host}:{port}")
         found = [rule for rule in self.rules if rule.holds(host, port)]
+        own = (host, port) == self._hub() and not found
+        if own or host in _HUB_HOSTS or _UPLOADS.fullmatch(host):
+            what = (
+                f"{host} belongs to the Hub, which is reached at $HF_ENDPOINT ({ENDPOINT}) and not through the proxy."
+            )
+            raise Refused(
+                what, f"Write {ENDPOINT} in place of {self.hub or HUB}; the Hub's clients do so by themselves."
+            )
         if not found:
             raise Refused(self._why_not(host, port))
         return max(found, key=lambda rule: rule.private)
+
+    def door(self) -> tuple[str, int, Rule]:
+        """Host, port and rule of the Hub behind its door; nothing else is let through there. Raises Refused."""
+        host, port = self._hub()
+        return to_host(host), port, Rule(host, (port,), private=self.hub != HUB)
+
+    def _hub(self) -> tuple[str, int]:
+        url = urlsplit(self.hub)
+        return (url.hostname or "").removesuffix("."), url.port or (443 if url.scheme == "https" else 80)
 
     def refuse_offline(self, what: str) -> None:
         """Raises Refused where the session runs offline."""

@@ -10,12 +10,15 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
-from ml_intern.sandbox.broker import egress, heads, hub, outlet, tunnel
+from ml_intern.sandbox.broker import egress, heads, hub, outlet, tunnel, uploads
+from ml_intern.sandbox.broker.desk import Desk
 from ml_intern.sandbox.broker.egress import Account, Egress
 from ml_intern.sandbox.broker.heads import Broken, Request
 from ml_intern.sandbox.broker.outlet import Outlet, Stream, Unreachable
 from ml_intern.sandbox.broker.reach import Reach, Refused, to_reach
 
+COMMANDS = "commands"
+"""The folder of the session's commands, below the session's own."""
 MOST_CONNECTIONS = 128
 MOST_MESSAGE = 1 << 18
 _LINGER_S = 2.0
@@ -26,8 +29,9 @@ Serve = Callable[[Stream, Request, Reach, Outlet, Account], Awaitable[None]]
 class Broker:
     """Serves both doors. Until it is told what may be reached, nothing may."""
 
-    def __init__(self, log: Egress, ways: Outlet) -> None:
+    def __init__(self, log: Egress, ways: Outlet, desk: Desk) -> None:
         self.reach = Reach()
+        self._desk = desk
         self._log = log
         self._ways = ways
         self._open = 0
@@ -38,7 +42,13 @@ class Broker:
 
     async def hub(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection to the Hub's door."""
-        await self._serve(Stream(reader, writer), hub.serve)
+        await self._serve(Stream(reader, writer), self._through_hub)
+
+    async def _through_hub(
+        self, client: Stream, request: Request, reach: Reach, ways: Outlet, account: Account
+    ) -> None:
+        if not await uploads.serve(client, request, reach, ways, account, self._desk):
+            await hub.serve(client, request, reach, ways, account)
 
     async def _serve(self, client: Stream, serve: Serve) -> None:
         account = Account()
@@ -124,8 +134,9 @@ class _Channel:
             self.closed.set()
 
 
-async def _run(channel: socket.socket, doors: list[socket.socket], path: str) -> None:
-    broker = Broker(Egress(path), Outlet(outlet.by_system, outlet.to_address))
+async def _run(channel: socket.socket, doors: list[socket.socket], folder: str) -> None:
+    ways = Outlet(outlet.by_system, outlet.to_address)
+    broker = Broker(Egress(f"{folder}/{egress.FILE}"), ways, Desk(f"{folder}/{COMMANDS}"))
     told = _Channel(channel, broker)
     told.read()
     asyncio.get_running_loop().add_reader(channel, told.read)
@@ -143,4 +154,4 @@ def main(arguments: list[str]) -> None:
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel, *doors = (socket.socket(fileno=int(number)) for number in numbers)
-    asyncio.run(_run(channel, doors, f"{folder}/{egress.FILE}"))
+    asyncio.run(_run(channel, doors, folder))
