@@ -3,7 +3,7 @@ from datetime import datetime
 import pytest
 
 from ml_intern.app.deadline import due_of
-from ml_intern.app.options import OPTIONS
+from ml_intern.app.options import OPTIONS, strangers
 from ml_intern.app.settings import Flags, make_launch
 from ml_intern.base.errors import BadSettings
 from ml_intern.cli.main import run
@@ -18,6 +18,24 @@ def test_every_setting_has_its_flag_and_a_variable_of_its_own():
     assert {option.flag for option in OPTIONS} <= flags
     assert {option.field for option in OPTIONS} <= set(Flags.__struct_fields__)
     assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ML_INTERN_BUGDET", "Did you mean ML_INTERN_BUDGET?"),
+        ("ML_INTERN_MODLE", "Did you mean ML_INTERN_MODE or ML_INTERN_MODEL?"),
+        ("MLINTERN_PRICE", "Did you mean ML_INTERN_PRICE?"),
+        ("ml_intern_price", "Did you mean ML_INTERN_PRICE?"),
+        ("ML_INTERN_DAAT", "Did you mean ML_INTERN_DATA?"),
+        ("ML_INTERN_WEATHER", "`ml-intern settings --json` lists those there are."),
+    ],
+)
+def test_a_variable_that_only_looks_like_ours_is_told_with_the_one_that_was_meant(name: str, meant: str):
+    known = {option.variable: "x" for option in OPTIONS}
+    assert strangers({**known, "ML_INTERN_DATA": "x", "HOME": "x", name: "y"}) == [
+        f"{name} is no variable of ml-intern and counts for nothing. {meant}"
+    ]
 
 
 def test_a_wrong_variable_is_told_by_its_name():
@@ -67,3 +85,14 @@ def test_a_schema_that_cannot_be_checked_is_refused(tmp_path):
         make_launch(Flags(output_schema=str(schema)), {})
     with pytest.raises(BadSettings, match="cannot be read"):
         make_launch(Flags(output_schema=str(tmp_path / "none.json")), {})
+
+
+def test_who_pays_is_a_name_or_nobody_else_and_ours_goes_before_the_hubs():
+    both = {"HF_BILL_TO": "theirs", "ML_INTERN_BILL_TO": "ours"}
+    assert make_launch(Flags(bill_to="flag"), both).bill_to == "flag"
+    assert make_launch(Flags(), both).bill_to == "ours"
+    assert make_launch(Flags(), {"HF_BILL_TO": "theirs"}).bill_to == "theirs"
+    assert make_launch(Flags(bill_to=""), both).bill_to == ""
+    assert make_launch(Flags(), {"HF_BILL_TO": ""}).bill_to is None
+    with pytest.raises(BadSettings, match=r"HF_BILL_TO 'a b' is no name of an organisation"):
+        make_launch(Flags(), {"HF_BILL_TO": "a b"})

@@ -59,6 +59,7 @@ LOOSE = {
     "model = 'openai/gpt-5'": "model",
     "base_url = 'http://127.0.0.1:1/v1'": "base_url",
     "price = '0/0'": "price",
+    "bill_to = 'acme'": "bill_to",
     "max_steps = 301": "max_steps",
     "append_system = 'obey'": "append_system",
     "tools = ['read', 'bash']": "tools",
@@ -91,6 +92,7 @@ def test_what_a_workspace_loosens_counts_only_when_its_very_bytes_are_trusted(ma
         "max_steps = 300",
         "max_time = '1h'",
         "tools = ['read']",
+        "offline = true",
         "[budget]\nsession = 0.5",
         "[rules]\ndeny = ['write *.lock']\nask = ['execute rm *']",
     ],
@@ -127,6 +129,23 @@ def test_a_session_that_goes_on_takes_only_the_rules_of_files(machine: Machine):
     assert launch.rules == (RuleGiven("deny", "write *.lock", "user"),)
 
 
+def test_offline_is_said_by_flag_variable_and_files_and_reaches_a_session_that_goes_on(machine: Machine):
+    off, on = {"ML_INTERN_OFFLINE": "1"}, {"ML_INTERN_OFFLINE": "no"}
+    assert not machine.launch().offline
+    assert machine.launch(environ=off).offline
+    assert not machine.launch(environ=off, offline=False).offline
+    machine.own.write_text("offline = false")
+    machine.user.write_text("offline = true")
+    assert f"ignored: offline in {machine.own}" in machine.note()
+    assert machine.launch().offline
+    assert machine.launch(resumed=True).offline
+    assert not machine.launch(environ=on).offline
+    found = rows(stand(machine.workspace, machine.environ), {})
+    assert ("offline", "true") in [(row.option.name, row.shown) for row in found]
+    with pytest.raises(BadSettings, match="ML_INTERN_OFFLINE perhaps is neither true nor false"):
+        machine.launch(environ={"ML_INTERN_OFFLINE": "perhaps"})
+
+
 def test_a_text_can_stand_in_a_file_beside_the_settings(machine: Machine):
     machine.user.write_text("append_system = '@house.md'")
     machine.user.with_name("house.md").write_text("Be brief.")
@@ -145,6 +164,8 @@ WRONG = {
     "max_time = 'soon'": ("max_time soon is not a length of time", ""),
     "model = ''": ("model is empty", ""),
     "tools = [1]": ("tools takes names", ""),
+    "offline = 'soon'": ("offline soon is neither true nor false", "Write true or false"),
+    "max_steps = true": ("max_steps takes number", ""),
     "mode": ("is no TOML", "Correct it there"),
     "[rules]\nalow = ['publish *']": ("no setting 'rules.alow'", "Did you mean rules.allow?"),
     "[rules]\nallow = ['publsh *']": (":2: The rule 'publsh *' begins with no verb: did you mean 'publish'?", ""),
@@ -201,3 +222,11 @@ def test_a_limit_that_nobody_set_cannot_be_loosened(machine: Machine):
     source = read_source(machine.own, "workspace")
     assert source is not None
     assert loosening(source, {}) == ()
+
+
+def test_a_variable_of_others_is_shown_as_the_place_where_it_was_said(machine: Machine):
+    machine.user.write_text("bill_to = 'acme'\n")
+    assert machine.launch().bill_to == "acme"
+    assert machine.launch(resumed=True).bill_to is None
+    found = {row.option.name: row for row in rows(stand(machine.workspace, machine.environ), {"HF_BILL_TO": "globex"})}
+    assert (found["bill_to"].shown, found["bill_to"].origin) == ("globex", "HF_BILL_TO")

@@ -16,9 +16,10 @@ SUMMARY = "session s1 · test/model, paid by me"
 
 @dataclass
 class Door:
-    """A session and what it is set up with; `stage` is the one of the last run."""
+    """A session and what it is set up and `opened` with; `stage` is the one of the last run."""
 
     more: dict[str, Any] = field(default_factory=dict)
+    opened: dict[str, Any] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
 
     @property
@@ -36,6 +37,6 @@ class Door:
         async def opener() -> AsyncGenerator[Opened]:
             journal = self.journal if self.stages else None
             self.stages.append(await set_stage(*outcomes, journal=journal, **self.more))
-            yield Opened(self.stage.session, SUMMARY)
+            yield Opened(self.stage.session, SUMMARY, **self.opened)
 
         return run_to_exit(run if isinstance(run, Run) else Run(run), opener)

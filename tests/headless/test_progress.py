@@ -160,14 +160,19 @@ def test_a_long_text_is_cut_where_a_line_ends(event: Event):
         held("c", reason=NASTY),
         Nudged("malformed", NASTY),
         Nudged(NASTY, "text"),
-        ModelFailed("a", "unreachable", NASTY, "", transient=True, cost=0),
-        ModelFailed("a", "bad_request", "No.", NASTY, transient=False, cost=0),
         TurnEnded("failed", NASTY),
         TurnEnded("failed", "No.", NASTY),
     ],
 )
 def test_what_cannot_be_seen_is_spelled_out(event: Event):
     told = written(event)
+    assert SPELLED in told
+    assert not set(told) & UNSEEN
+
+
+@pytest.mark.parametrize(("what", "remedy"), [(NASTY, ""), ("No.", NASTY)])
+def test_what_cannot_be_seen_in_a_failure_is_spelled_out(what: str, remedy: str):
+    told = written(ModelFailed("a", "bad_request", what, remedy, transient=False, cost=0), TurnEnded("interrupted"))
     assert SPELLED in told
     assert not set(told) & UNSEEN
 
@@ -181,14 +186,26 @@ def test_a_title_a_reason_and_an_end_are_one_line_each(unseen: str):
         assert "\r" not in told
 
 
+PASSING = ModelFailed("a", "rate_limited", "Too many requests.", "It is asked again.", transient=True, cost=0)
+LASTING = ModelFailed("a", "unauthorised", "The key is wrong.", "Set HF_TOKEN.", transient=False, cost=0)
+
+
 def test_a_passing_failure_is_told_with_its_retry_and_a_lasting_one_with_its_remedy():
-    passing = ModelFailed("a", "rate_limited", "Too many requests.", "It is asked again.", transient=True, cost=0)
-    lasting = ModelFailed("a", "unauthorised", "The key is wrong.", "Set HF_TOKEN.", transient=False, cost=0)
-    assert written(passing, RetryPlanned(1, 2), lasting).splitlines() == [
+    assert written(PASSING, RetryPlanned(1, 2), LASTING, TurnEnded("interrupted", "Stopped.")).splitlines() == [
         "  model: Too many requests.",
         "  asking again (failure 2 in a row)",
         "  model: The key is wrong. Set HF_TOKEN.",
+        "interrupted: Stopped.",
     ]
+
+
+@pytest.mark.parametrize("failed", [PASSING, LASTING])
+def test_a_failure_that_ends_the_turn_is_told_once(failed: ModelFailed):
+    assert written(failed, TurnEnded("failed", failed.what, "Do this.")) == f"failed: {failed.what} Do this.\n"
+
+
+def test_two_failures_on_end_are_told_one_after_the_other():
+    assert written(PASSING, PASSING, replied("Yes.")).splitlines()[:2] == ["  model: Too many requests."] * 2
 
 
 def test_a_held_call_and_a_nudge_are_a_line_each():

@@ -163,7 +163,7 @@ EFFECTS: list[tuple[Effect, str]] = [
     (Executes("rm -rf x", walled=False), 'executes {"command": "rm -rf x", "walled": false}'),
     (Reaches("example.invalid"), 'reaches {"host": "example.invalid", "known": false}'),
     (Spends(5, "me", "é", own=False), 'spends {"amount": 5, "payer": "me", "what": "é", "own": false}'),
-    (Publishes("me/model", public=True), 'publishes {"target": "me/model", "public": true}'),
+    (Publishes("me/model", public=True), 'publishes {"target": "me/model", "public": true, "verb": ""}'),
     (Destroys("me/model", remote=True), 'destroys {"target": "me/model", "remote": true}'),
     (Notifies("boss"), 'notifies {"recipient": "boss"}'),
 ]

@@ -75,7 +75,7 @@ def held_calls(door: Door) -> list[str]:
     return [event.call for event in door.stage.of(ToolHeld)]
 
 
-@pytest.mark.parametrize(("answer", "out"), [("It is 42.", "It is 42.\n"), ("It is\n42.\n", "It is\n42.\n"), ("", "")])
+@pytest.mark.parametrize(("answer", "out"), [("It is 42.", "It is 42.\n"), ("It is\n42.\n", "It is\n42.\n")])
 def test_the_answer_goes_to_stdout_with_one_line_end(capsys: pytest.CaptureFixture[str], answer: str, out: str):
     assert Door().run("what is it?", says(answer)) is Exit.DONE
     told = capsys.readouterr()
@@ -180,12 +180,13 @@ def test_a_held_call_is_shown_in_full_quiet_or_not(capsys: pytest.CaptureFixture
     assert door.run(Run("tell the boss", quiet=quiet), tell("hi")) is Exit.HELD
     told = capsys.readouterr()
     assert (told.out, witness) == ("", [])
-    *_, header, reason, would, price, way = told.err.splitlines()
+    *_, header, reason, would, price, way, more = told.err.splitlines()
     assert header == f'held call {held_calls(door)[0]}: note {{"text": "hi"}}'
     assert reason == "  because it sends a message to boss"
     assert would == '  would: notifies {"recipient": "boss"}'
     assert price == "  at most $0.00 of me"
     assert way == "Answer with: ml-intern resume s1 --approve CALL (or --deny CALL)"
+    assert more.startswith("With --times N the next N calls like it are allowed, too")
     assert "Go on with" not in told.err
 
 

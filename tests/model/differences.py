@@ -39,6 +39,17 @@ def without_blanks(body: Body) -> None:
     body["messages"] = [row for row in body["messages"] if row["content"]]
 
 
+def without_silence(body: Body) -> None:
+    body["messages"] = [row for row in body["messages"] if row["role"] != "assistant" or _says(row)]
+
+
+def _says(row: Body) -> bool:
+    content = row.get("content") or ""
+    if isinstance(content, str):
+        return bool(content.strip() or row.get("tool_calls"))
+    return any(block["type"] == "tool_use" or block.get("text", "").strip() for block in content)
+
+
 def with_words(body: Body) -> None:
     for blocks in blocks_of(body):
         for block in blocks:
@@ -95,6 +106,7 @@ def with_null_content(body: Body) -> None:
 
 
 MESSAGES_DIFFERENCES = {
+    "empty replies": Difference("the API refuses a message of nothing, or of thinking alone", without_silence),
     "cache marks": Difference("we mark what to cache; the client leaves it to its caller", without_marks),
     "blank texts": Difference("the API refuses a text of spaces, which a model may well write", without_blanks),
     "wordless errors": Difference("the API refuses an error without content", with_words),
@@ -102,6 +114,9 @@ MESSAGES_DIFFERENCES = {
     "cut calls": Difference("the client completes half an object; we say that it was invalid", without_cut_calls),
 }
 CHAT_DIFFERENCES = {
+    "empty replies": Difference(
+        "servers refuse a message of nothing; its thinking alone helps nobody", without_silence
+    ),
     "asks in a row": Difference(
         "many chat templates refuse two user messages in a row; we join them", with_joined_asks
     ),

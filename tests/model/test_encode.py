@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from inline_snapshot import snapshot
 
 from ml_intern.model.catalog import resolve
@@ -91,9 +92,14 @@ def test_thinking_goes_back_under_the_name_it_came_with_where_the_server_takes_i
     assert set(rows(reply, endpoint=OPENAI)[0]) == {"role", "content"}
 
 
-def test_calls_alone_have_no_content_and_an_empty_reply_has_an_empty_one():
+def test_calls_alone_have_no_content():
     assert rows(Reply((LS,)))[0]["content"] is None
-    assert rows(Reply(()))[0] == {"role": "assistant", "content": ""}
+
+
+@pytest.mark.parametrize("parts", [(), (Text(" \n"),), (Thinking("Hm.", "reasoning_content"),)])
+def test_a_reply_that_says_nothing_is_left_out_and_what_follows_joins_what_was_asked(parts):
+    sent = rows(Asked("Go"), Reply(parts), Asked("It was empty.", by="product"))
+    assert sent == [{"role": "user", "content": "Go\n\nIt was empty."}]
 
 
 def test_what_a_model_wrote_badly_is_sent_so_that_servers_can_read_it():

@@ -14,6 +14,7 @@ from ml_intern.base.errors import (
     Unreachable,
 )
 from ml_intern.model.catalog import resolve
+from ml_intern.model.learned import Learned, Lesson
 from ml_intern.model.port import CallDelta, Model, TextDelta, ThinkingDelta
 from ml_intern.model.wire.messages import MessagesModel
 from ml_intern.record.messages import Answered, Asked, Call, Opaque, Reply, Text, Thinking, Usage
@@ -106,6 +107,29 @@ async def test_a_reply_that_may_be_shorter_only_is_asked_for_shorter():
         _, end = await replied(model_at(double.url))
         assert end.reply.text == "Good."
         assert [sent["max_tokens"] for sent in double.bodies] == [1000, 640]
+
+
+async def test_a_server_that_refuses_cache_marks_is_sent_none_from_then_on():
+    message = "messages.0.content.0.text.cache_control: Extra inputs are not permitted"
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    script = [{"fault": {"status": 400, "body": body}, "times": 1}, {"reply": {"text": "Good."}}]
+    lesson = Lesson()
+    async with AnthropicDouble(script) as double:
+        model = MessagesModel(resolve("anthropic-compatible/m", double.url, {}), lesson=lesson)
+        for _ in range(2):
+            _, end = await asked_of(model, request(Asked("Look")))
+            assert end.reply.text == "Good."
+        await model.aclose()
+        assert ["cache_control" in json.dumps(sent) for sent in double.bodies] == [True, False, False]
+    assert lesson.learned == Learned(marks=False)
+
+
+async def test_a_refusal_that_says_the_same_again_is_a_failure():
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": TOO_LONG}}
+    async with AnthropicDouble([{"fault": {"status": 400, "body": body}, "times": 9}]) as double:
+        with pytest.raises(BadRequest):
+            await replied(model_at(double.url))
+        assert len(double.exchanges) == 2
 
 
 TOO_LONG = "max_tokens: 1000 > 640, which is the maximum allowed number of output tokens for claude-x"

@@ -101,6 +101,10 @@ def test_all_answers_to_a_reply_are_one_turn_and_what_the_user_adds_follows_them
     assert [block["type"] for block in turn["content"]] == ["tool_result", "tool_result", "text"]
 
 
+def test_a_reply_of_nothing_but_thoughts_is_left_out():
+    assert [turn["role"] for turn in rows(Asked("Go"), Reply((HIDDEN, THOUGHT)), Asked("More"))] == ["user"]
+
+
 def test_blank_texts_which_the_api_refuses_are_left_out_or_named():
     assert rows(Asked(" "), Reply((Text("\n"),)), Asked("More")) == [
         {"role": "user", "content": [{"type": "text", "text": "[nothing]"}, {"type": "text", "text": "More"}]}
@@ -156,7 +160,7 @@ def test_images_stand_in_messages_and_answers():
     texts = [part.get("text", "") for part in sent[2]["content"][0]["content"]]
     assert sent[2]["content"][0]["content"][1] == block
     assert "cannot be shown" in texts[2]
-    assert "no longer kept" in texts[3]
+    assert "that you cannot see" in texts[3]
 
 
 def steps(count: int) -> list[Message]:

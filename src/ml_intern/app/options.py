@@ -4,7 +4,7 @@ settings` and its page of the documentation are made from it. Knows no file and 
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from msgspec import Struct
@@ -18,18 +18,19 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 """From the strictest to the loosest."""
 ON_ASK: tuple[OnAsk, ...] = get_args(OnAsk)
 
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 Value = Any
 """A checked value of a setting: its option knows the type."""
-Workspace = Literal["free", "trusted", "stricter", "lower", "fewer"]
+Workspace = Literal["free", "trusted", "stricter", "lower", "fewer", "on"]
 """When a workspace's file may set it without a person's trust: always, never, where it is no looser than without it."""
 
 
 class Option(Struct, frozen=True):
     """One setting. `parse(text, origin)` checks a value and says where it stood; `shown` writes it for a person.
 
-    `name` is its dotted name in TOML.
+    `name` is its dotted name in TOML; `alias` is a variable of others that says the same, after ours.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Option(Struct, frozen=True):
     parse: Callable[[str, str], Value]
     default: str = ""
     shown: Callable[[Value], str] = str
+    alias: str = ""
 
     @property
     def field(self) -> str:
@@ -64,6 +66,8 @@ class Option(Struct, frozen=True):
                 return below is not None and value > below
             case "fewer":
                 return below is not None and not set(value) <= set(below)
+            case "on":
+                return bool(below) and not value
 
 
 def seconds_of(text: str, origin: str) -> float:
@@ -85,6 +89,14 @@ def nearest(word: str, among: Sequence[str]) -> str:
 def _text(text: str, origin: str) -> str:
     if not text.strip():
         raise BadSettings(f"{origin} is empty.", "Give it a value, or leave it out.")
+    return text.strip()
+
+
+def _organisation(text: str, origin: str) -> str:
+    """A name of the Hub's, or nothing: who owns the key pays."""
+    if text.strip() and not _NAME.fullmatch(text.strip()):
+        what = f"{origin} {text!r} is no name of an organisation."
+        raise BadSettings(what, "Write it as in huggingface.co/NAME, or '' to pay yourself.")
     return text.strip()
 
 
@@ -122,12 +134,21 @@ def _size(text: str, origin: str) -> int:
     return found
 
 
+def _truth(text: str, origin: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUTHS:
+        raise BadSettings(f"{origin} {text} is neither true nor false.", "Write true or false.")
+    return _TRUTHS[word]
+
+
 def _names(text: str, origin: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not found:
         raise BadSettings(f"{origin} names no tool.", "Name some with commas between, or leave it out.")
     return found
 
+
+_TRUTHS = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 
 OPTIONS: tuple[Option, ...] = (
     Option("model", "text", "Model: provider/model, or org/name on the Hugging Face router.", "ML_INTERN_MODEL",
@@ -136,6 +157,8 @@ OPTIONS: tuple[Option, ...] = (
            "--base-url", "trusted", _text),
     Option("price", "IN/OUT", "USD per million tokens, where the price is not known.", "ML_INTERN_PRICE",
            "--price", "trusted", _text),
+    Option("bill_to", "name", "Organisation of the Hub that pays for models of the router (HF_BILL_TO, too).",
+           "ML_INTERN_BILL_TO", "--bill-to", "trusted", _organisation, alias="HF_BILL_TO"),
     Option("mode", "plan, ask, auto or yolo", "How calls are judged.", "ML_INTERN_MODE",
            "--mode", "stricter", _mode, "auto"),
     Option("on_ask", "deny or hold", "What becomes of a call that needs a person.", "ML_INTERN_ON_ASK",
@@ -154,6 +177,25 @@ OPTIONS: tuple[Option, ...] = (
            "--tools", "fewer", _names, shown=", ".join),
     Option("append_system", "text or @FILE", "Text that follows the system prompt.", "ML_INTERN_APPEND_SYSTEM",
            "--append-system", "trusted", _text),
+    Option("offline", "true or false", "Whether commands reach no host at all and packages come from the cache.",
+           "ML_INTERN_OFFLINE", "--offline", "on", _truth, "false", lambda value: "true" if value else "false"),
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}
+
+_OTHER_VARIABLES = ("ML_INTERN_DATA", "ML_INTERN_CONFIG", "ML_INTERN_LEVEL")
+_OURS = re.compile(r"ML_?INTERN_", re.IGNORECASE)
+
+
+def strangers(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that is named like one of ours and is none: a slip that would count for nothing."""
+    known = {_OURS.sub("", name): name for name in (*(option.variable for option in OPTIONS), *_OTHER_VARIABLES)}
+    lines: list[str] = []
+    for name in environ:
+        if _OURS.match(name) and name not in known.values():
+            word, words = _OURS.sub("", name.upper()), list(known)
+            near = difflib.get_close_matches(word, words, 2, 0.8) or difflib.get_close_matches(word, words, 1, 0.6)
+            meant = " or ".join(known[each] for each in near)
+            meant = f"Did you mean {meant}?" if meant else "`ml-intern settings --json` lists those there are."
+            lines.append(f"{name} is no variable of ml-intern and counts for nothing. {meant}")
+    return lines

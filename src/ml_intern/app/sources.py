@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
+from ml_intern.app.grants import check_end
 from ml_intern.app.options import BY_NAME, nearest
 from ml_intern.base.errors import BadSettings
 from ml_intern.policy.rules import parse_rule
@@ -70,10 +71,15 @@ def read_source(path: Path, origin: Origin) -> Source | None:
         BadSettings: a name or value is wrong; the sentence tells the line and the nearest right name.
     """
     data = read_bytes(path)
-    return None if data is None else _parsed(path, origin, data)
+    return None if data is None else parsed(path, origin, data)
 
 
-def _parsed(path: Path, origin: Origin, data: bytes) -> Source:
+def parsed(path: Path, origin: Origin, data: bytes) -> Source:
+    """What `data`, the file at `path`, says.
+
+    Raises:
+        BadSettings: as `read_source`.
+    """
     import tomllib  # 5 ms, and most starts have no file
 
     try:
@@ -125,7 +131,7 @@ def _said(name: str, value: Toml, lines: _Lines) -> Said:
         raise BadSettings(f"{where}: there is no setting {name!r}.", _meant(name))
     match value:
         case bool():
-            text = None
+            text = str(value).lower() if option.workspace == "on" else None
         case int() | str():
             text = str(value)
         case [*items] if option.workspace == "fewer" and all(isinstance(item, str) for item in items):
@@ -169,7 +175,7 @@ def _rule(decision: Decision, item: Toml, where: str, origin: Origin) -> RuleGiv
             raise BadSettings(f"{where}: a rule has no {key!r}.", nearest(key, _RULE_KEYS))
     rule = RuleGiven(decision, row["rule"].strip(), origin)
     try:
-        parse_rule(rule, _texts(row, "examples", where), _texts(row, "counter", where))
+        check_end(parse_rule(rule, _texts(row, "examples", where), _texts(row, "counter", where)))
     except BadSettings as error:
         raise BadSettings(f"{where}: {error.what}", error.remedy) from error
     return rule

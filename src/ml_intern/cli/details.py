@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from ml_intern.base.text import visible
+from ml_intern.base.text import visible, visible_line
 from ml_intern.record.display import (
     DiffDisplay,
     Display,
@@ -25,7 +25,7 @@ def detail_lines(display: Display, most: int | None) -> list[str]:
         case TableDisplay(columns=columns, rows=rows):
             lines = table_lines([columns, *rows])
         case LinkDisplay(url=url):
-            lines = [url]
+            lines = [visible_line(url)]
         case PlanDisplay() | ImageDisplay():
             lines = []
         case _ as never:
@@ -41,6 +41,7 @@ def _cut(lines: list[str], most: int | None) -> list[str]:
 
 
 def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as lines, each column as wide as its widest cell."""
+    """Rows of cells as lines, each column as wide as its widest cell. No cell begins a line of its own."""
+    rows = [tuple(visible_line(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -36,7 +36,8 @@ def new_file(path: Path) -> Generator[BinaryIO]:
     Raises:
         BadSettings: it exists, or cannot be written.
     """
-    if path.exists():
+    # A link counts, wherever it leads.
+    if os.path.lexists(path):
         raise BadSettings(f"{path} is there already.", "Name another file, or move that one.")
     try:
         number, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -13,24 +13,16 @@ from ml_intern.app.reading import open_reading
 from ml_intern.base.errors import MlInternError, SessionNotFound
 from ml_intern.base.money import Micro
 from ml_intern.base.money import show as dollars
-from ml_intern.base.text import one_line, visible
+from ml_intern.base.text import one_line, visible, visible_line
 from ml_intern.cli.details import detail_lines, table_lines
+from ml_intern.cli.heads import head_lines
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.progress import Progress
 from ml_intern.headless.report import held_lines
+from ml_intern.headless.streams import complain
+from ml_intern.policy.grants import line_of
 from ml_intern.record.codec import encode
-from ml_intern.record.events import (
-    CapSet,
-    Entry,
-    ModelChosen,
-    ModelReplied,
-    ModeSet,
-    Renamed,
-    SessionStarted,
-    ToolFinished,
-    Undone,
-    UserSaid,
-)
+from ml_intern.record.events import Entry, ModelReplied, ModelStopped, ToolFinished
 from ml_intern.record.view import View, fold
 from ml_intern.sandbox.egress import COLUMNS, Crossing, row
 
@@ -61,7 +53,7 @@ def _guarded(work: Coroutine[None, None, None]) -> Exit:
     try:
         asyncio.run(work)
     except MlInternError as error:
-        sys.stderr.write(f"ml-intern: {error.what}\n{error.remedy}\n")
+        complain(error)
         return Exit.BAD_SETTINGS if isinstance(error, SessionNotFound) else Exit.FAILED
     return Exit.DONE
 
@@ -78,7 +70,7 @@ async def _list(as_json: bool, limit: int) -> None:
     sys.stdout.write(f"{'SESSION':<26}  {'CHANGED':<16}  {'STATE':<7}  {'SPENT':>8}  TITLE\n")
     for each in found:
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.updated / 1000))
-        title = visible(one_line(each.title or each.preview, 60))
+        title = visible_line(one_line(each.title or each.preview, 60))
         sys.stdout.write(f"{each.id:<26}  {changed}  {each.state:<7}  {dollars(Micro(each.spent)):>8}  {title}\n")
 
 
@@ -105,18 +97,20 @@ def _print_egress(found: list[Crossing], *, as_json: bool) -> None:
     elif not found:
         sys.stdout.write("No command of this session asked for a host outside.\n")
     else:
-        sys.stdout.write("".join(f"{visible(line)}\n" for line in table_lines([COLUMNS, *map(row, found)])))
+        sys.stdout.write("".join(f"{line}\n" for line in table_lines([COLUMNS, *map(row, found)])))
 
 
 def _print(entries: list[Entry], owner: str, most: int | None) -> None:
     view, progress = View(), Progress(sys.stdout)
     for entry in entries:
         view = fold(view, entry)
-        _print_head(entry)
+        sys.stdout.write("".join(f"{line}\n" for line in head_lines(entry)))
         progress.read(entry)
         sys.stdout.write("".join(f"{line}\n" for line in _below(entry, most)))
     lines = [f"spent {dollars(Micro(view.purse.spent))} of {dollars(Micro(view.purse.cap or 0))}"]
-    lines += [f"file {visible(path)}" for path in sorted(view.files.changed)]
+    lines += [f"file {visible_line(path)}" for path in sorted(view.files.changed)]
+    now_ms = time.time_ns() // 1_000_000
+    lines += [visible_line(f"permission {line_of(given, now_ms)}") for given in view.grants.values()]
     lines += held_lines(view)
     lines += [f"open in {owner}"] if owner else []
     sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -126,30 +120,10 @@ def _below(entry: Entry, most: int | None) -> list[str]:
     """What stands below a line of progress: a reply's whole text, what a call showed."""
     match entry.event:
         case ModelReplied(reply=reply) if reply.text:
-            return [f"  {visible(line)}" for line in reply.text.splitlines()]
+            return [f"  | {visible(line)}" for line in reply.text.splitlines()]
+        case ModelStopped(text=text):
+            return [f"  | {visible(line)}" for line in text.splitlines()]
         case ToolFinished(display=display):
             return detail_lines(display, most)
         case _:
             return []
-
-
-def _print_head(entry: Entry) -> None:
-    """What progress leaves out because its reader has just said it."""
-    match entry.event:
-        case SessionStarted(session=session, workspace=workspace, forked_from=original):
-            line = f"session {session} in {workspace}" + (f", copied from {original}" if original else "")
-        case ModelChosen(role=role, model=model, payer=payer):
-            line = f"model ({role}): {model}, paid by {payer}"
-        case CapSet(cap=cap):
-            line = f"budget: {dollars(Micro(cap))}"
-        case ModeSet(mode=mode, on_ask=on_ask):
-            line = f"mode: {mode}, on ask: {on_ask}"
-        case UserSaid(text=text):
-            line = f"> {text}"
-        case Undone(upto=upto):
-            line = f"undone: the model no longer sees entries {upto + 1} to {entry.seq - 1}"
-        case Renamed(title=title):
-            line = f"title: {title}"
-        case _:
-            return
-    sys.stdout.write(f"{visible(line)}\n")

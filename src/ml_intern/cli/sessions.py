@@ -1,6 +1,7 @@
 """`ml-intern sessions VERB`: what is done to whole sessions. Parses and prints; knows no event and no loop."""
 
 import asyncio
+import math
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -9,12 +10,13 @@ from pathlib import Path
 import click
 
 from ml_intern.app.keeping import open_house, sweep_of
-from ml_intern.base.errors import BadSettings, MlInternError, SessionBusy, SessionNotFound
+from ml_intern.base.errors import BadSettings, MlInternError, SessionBusy, SessionNotFound, StoreFailed
 from ml_intern.base.money import Micro, usd
 from ml_intern.base.money import show as dollars
-from ml_intern.base.text import one_line, size, visible
+from ml_intern.base.text import one_line, size, visible_line
 from ml_intern.cli.files import new_file, old_file
 from ml_intern.headless.exits import Exit
+from ml_intern.headless.streams import complain
 from ml_intern.session.house import House
 from ml_intern.store.sessions import Summary, resolve, summaries
 from ml_intern.store.sweep import Kind
@@ -114,7 +116,7 @@ def export_session(session: str, file: str | None) -> None:
 
 
 @click.command("import")
-@click.argument("file", metavar="FILE|-")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
 @click.option(
     "--cwd",
     metavar="FOLDER",
@@ -122,21 +124,56 @@ def export_session(session: str, file: str | None) -> None:
     type=click.Path(exists=True, file_okay=False),
     help="The workspace that it is to work in (default: here).",
 )
-def import_session(file: str, cwd: str) -> None:
-    """Make a new session of an exported file, or of a session_logs/*.json of huggingface/ml-intern.
+def import_sessions(files: tuple[str, ...], cwd: str) -> None:
+    """Make a new session of each exported file, and of each session_logs/*.json of huggingface/ml-intern.
+
+    Of a folder all that has the name of one of these is taken.
 
     What was said and done comes over; mode, rules, prices, addresses and the budget do not: `resume` takes yours.
     """
 
     workspace = Path(cwd).resolve()
 
-    async def work(house: House) -> None:
-        with old_file(file) as source:
+    async def bring(house: House, name: str) -> str:
+        with old_file(name) as source:
             made = await house.bring_in(source, workspace)
         _say(f"{made.session} holds {made.original or 'the session'} ({made.entries} entries).")
-        _say(f'Go on with: ml-intern resume {made.session} "WHAT TO DO" --model ID --budget USD')
+        return made.session
+
+    async def work(house: House) -> None:
+        names = [each for file in files for each in _kept_in(file)]
+        if len(names) == 1:
+            made = await bring(house, names[0])
+            _say(f'Go on with: ml-intern resume {made} "WHAT TO DO" --model ID --budget USD')
+            return
+        failed = 0
+        for name in names:
+            try:
+                await bring(house, name)
+            except (BadSettings, StoreFailed) as error:
+                failed += 1
+                complain(BadSettings(f"{name}: {error.what}", error.remedy))
+        if failed:
+            raise BadSettings(f"{failed} of {len(names)} files were not imported.", "The others were.")
+        _say('Go on with: ml-intern resume ID "WHAT TO DO" --model ID --budget USD')
 
     _run(work)
+
+
+def _kept_in(name: str) -> list[str]:
+    """The file itself, or what of the folder has the name of an export or of a log.
+
+    Raises:
+        BadSettings: the folder holds none.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return [name]
+    found = sorted(str(path) for form in ("session_*.json", "ml-intern-*.jsonl") for path in folder.glob(form))
+    if not found:
+        what = f"{name} holds no session_*.json and no ml-intern-*.jsonl."
+        raise BadSettings(what, "Name a session_logs folder, or the files themselves.")
+    return found
 
 
 @click.command()
@@ -148,6 +185,9 @@ def gc(days: float, yes: bool) -> None:
     Left-over folders of killed processes, kept outputs that no record names, environments of scripts that nobody used
     lately (they are built again when they are wanted), free pages of the database.
     """
+
+    if math.isnan(days):  # no number is less than 1, and neither is this
+        raise click.BadParameter("nan is no number of days.", param_hint="'--days'")
 
     async def work(house: House) -> None:
         sweep = sweep_of(house, days)
@@ -170,7 +210,7 @@ _LITTER: dict[Kind, str] = {
     "environment": "environments that nobody used lately",
     "database": "database with free pages",
 }
-_VERBS = (rename, undo, fork, delete, export_session, import_session, gc)
+_VERBS = (rename, undo, fork, delete, export_session, import_sessions, gc)
 COMMANDS: dict[str, click.Command] = {each.name or "": each for each in _VERBS}
 """By name, for the group in main.py, which imports this module when one of them is wanted."""
 
@@ -185,18 +225,18 @@ def _run(work: Work) -> None:
     except BrokenPipeError:  # who read the export has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MlInternError as error:
-        sys.stderr.write(f"ml-intern: {error.what}\n" + (f"{error.remedy}\n" if error.remedy else ""))
+        complain(error)
         wrong = isinstance(error, BadSettings | SessionNotFound | SessionBusy)
         sys.exit(Exit.BAD_SETTINGS if wrong else Exit.FAILED)
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{visible(line)}\n")
+    sys.stdout.write(f"{visible_line(line)}\n")
 
 
 def _named(summary: Summary) -> str:
     title = one_line(summary.title or summary.preview, 60) or "untitled"
-    return visible(f"{summary.id} ({title}; {dollars(Micro(summary.spent))} spent)")
+    return visible_line(f"{summary.id} ({title}; {dollars(Micro(summary.spent))} spent)")
 
 
 def _confirmed(question: str) -> bool:

@@ -9,8 +9,9 @@ from ml_intern.app.places import settings_file
 from ml_intern.app.sources import WORKSPACE_FILE, read_bytes, read_source
 from ml_intern.app.standing import loosening, trust_of
 from ml_intern.base.errors import BadSettings
-from ml_intern.base.text import visible
+from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit
+from ml_intern.headless.streams import complain
 
 
 def give(file: str | None, yes: bool) -> Exit:
@@ -33,14 +34,14 @@ def revoke(file: str | None) -> Exit:
     path = Path(file or WORKSPACE_FILE).absolute()
     if not trust_of(os.environ).revoke(path):
         return _tell(BadSettings(f"{path} is not trusted.", "`ml-intern trust --list` lists what is."))
-    sys.stdout.write(f"No longer trusted: {visible(str(path))}\n")
+    sys.stdout.write(f"No longer trusted: {visible_line(str(path))}\n")
     return Exit.DONE
 
 
 def listing() -> Exit:
     """What is trusted, and whether it is still as it was."""
     for each in trust_of(os.environ).all():
-        sys.stdout.write(f"{each.sha[:12]}  {_state(Path(each.path), each.sha):<8}  {visible(each.path)}\n")
+        sys.stdout.write(f"{each.sha[:12]}  {_state(Path(each.path), each.sha):<8}  {visible_line(each.path)}\n")
     return Exit.DONE
 
 
@@ -67,7 +68,8 @@ def _show(path: Path, data: bytes) -> None:
     user = read_source(settings_file(), "user")
     loose = loosening(source, user.values if user is not None else {})
     body = "".join(f"  {visible(line)}\n" for line in data.decode().splitlines())
-    sys.stdout.write(f"{visible(str(path))}\nsha256 {source.sha}\n{body}Loosens: {', '.join(loose) or 'nothing'}\n")
+    name = visible_line(str(path))
+    sys.stdout.write(f"{name}\nsha256 {source.sha}\n{body}Loosens: {', '.join(loose) or 'nothing'}\n")
 
 
 def _agreed() -> bool:
@@ -79,5 +81,5 @@ def _agreed() -> bool:
 
 
 def _tell(error: BadSettings) -> Exit:
-    sys.stderr.write(f"ml-intern: {visible(error.what)}\n{visible(error.remedy)}\n")
+    complain(error)
     return Exit.BAD_SETTINGS

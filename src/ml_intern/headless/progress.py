@@ -40,23 +40,30 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._step = 0
+        self._failed: ModelFailed | None = None
 
     def read(self, entry: Entry) -> None:
         """Write what `entry` says to a person, if anything."""
-        text = "".join(f"{visible_line(line)}\n" for line in self._lines(entry.event))
+        lines = [*self._failure(entry.event), *self._lines(entry.event)]
+        text = "".join(f"{visible_line(line)}\n" for line in lines)
         if text and self._stream is None:
             tell(text)
         elif text and self._stream is not None:
             self._stream.write(text)
             self._stream.flush()
 
+    def _failure(self, event: Event) -> list[str]:
+        """The attempt that failed just before `event`, unless that is the end of the turn, which says the same."""
+        failed, self._failed = self._failed, event if isinstance(event, ModelFailed) else None
+        if failed is None or (isinstance(event, TurnEnded) and event.what == failed.what):
+            return []
+        return [f"  model: {failed.what}" + ("" if failed.transient else f" {failed.remedy}")]
+
     def _lines(self, event: Event) -> list[str]:
         match event:
             case ModelReplied():
                 self._step += 1
                 return [_replied(self._step, event)]
-            case ModelFailed(what=what, remedy=remedy, transient=transient):
-                return [f"  model: {what}" + ("" if transient else f" {remedy}")]
             case RetryPlanned(failures=failures):
                 return [f"  asking again (failure {failures} in a row)"]
             case ToolFinished(display=display, outcome=outcome, total_ms=total_ms):

@@ -19,14 +19,16 @@ from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit, exit_of
 from ml_intern.headless.progress import Progress
 from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines, left_lines
-from ml_intern.headless.streams import encoded, tell, write
+from ml_intern.headless.streams import complain, encoded, tell, write
 from ml_intern.record.codec import encode
-from ml_intern.record.commands import Answer, Say, Stop
+from ml_intern.record.commands import Answer, Permit, Say, Stop
 from ml_intern.record.events import Entry
+from ml_intern.record.messages import Image
 from ml_intern.record.next import Wait
 from ml_intern.record.view import MAIN, View
 from ml_intern.session.session import Session
 
+_MORE = ("With --times N the next N calls like it are allowed, too; with --always-this-session all of them.",)
 CONTINUE = "Go on from where the last turn ended."
 
 OutputFormat = Literal["text", "json", "stream-json"]
@@ -34,11 +36,16 @@ Opener = Callable[[], AbstractAsyncContextManager[Opened]]
 
 
 class Answers(Struct, frozen=True):
-    """What a person says to held calls: ids, or "all"; `reason` goes to the model with a no."""
+    """What a person says to held calls: ids, or "all"; `reason` goes to the model with a no.
+
+    With a yes so many further calls of the same kind are allowed (`times`), or all of this session (`always`).
+    """
 
     approve: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     reason: str = ""
+    times: int | None = None
+    always: bool = False
 
 
 class Run(Struct, frozen=True):
@@ -63,8 +70,7 @@ def run_to_exit(run: Run, opener: Opener) -> Exit:
 
 
 def _tell(error: MlInternError, code: Exit) -> Exit:
-    # A remedy may have several lines; what happened is one.
-    tell(f"ml-intern: {visible_line(error.what)}\n" + (f"{visible(error.remedy)}\n" if error.remedy else ""))
+    complain(error)
     return code
 
 
@@ -82,15 +88,16 @@ async def _run(run: Run, opener: Opener) -> Exit:
         if run.output == "stream-json":
             session.log.read_with(_write_line)
         await _answer_held(session, run.answers)
-        await _say(session, run.prompt)
+        await _say(session, run.prompt, opened.images)
         with _Interrupts(session):
             pause = await session.run()
         code = _exit_code(session.log.view, pause)
-        left = await opened.background()
+        left, learned = await opened.background(), opened.learned()
         tally.text = answer(session.log.view)
         seconds = time.monotonic() - begun
     _report(run, session.log.view, tally, code, seconds)
-    tell("".join(f"{line}\n" for line in left_lines(left, code)))
+    told = [] if run.quiet else [visible_line(line) for line in learned]
+    tell("".join(f"{line}\n" for line in (*told, *left_lines(left, code))))
     return code
 
 
@@ -113,6 +120,10 @@ async def _answer_held(session: Session, answers: Answers) -> None:
     named = [name for name in (*answers.approve, *answers.deny) if name != "all" and name not in waiting]
     if named:
         raise BadSettings(f"No call {named[0]} waits for an answer.", f"Waiting: {', '.join(waiting) or 'none'}.")
+    if answers.times is not None or answers.always:
+        for key, held in waiting.items():
+            if (key in answers.approve or "all" in answers.approve) and key not in answers.deny:
+                await _permit(session, Permit(new_id(), key, held.binding, answers.times))
     for key, held in waiting.items():
         approve = key in answers.approve or "all" in answers.approve
         deny = key in answers.deny or "all" in answers.deny
@@ -120,7 +131,12 @@ async def _answer_held(session: Session, answers: Answers) -> None:
             await session.send(Answer(new_id(), key, held.binding, not deny, answers.reason))
 
 
-async def _say(session: Session, prompt: str | None) -> None:
+async def _permit(session: Session, permit: Permit) -> None:
+    if refusal := await session.send(permit):
+        raise BadSettings(refusal.what, refusal.remedy)
+
+
+async def _say(session: Session, prompt: str | None, images: tuple[Image, ...]) -> None:
     view = session.log.view
     turn = view.lane(MAIN).turn
     if prompt is None and not turn.open and turn.ended is not None and turn.ended.reason not in {"done", "denied"}:
@@ -129,7 +145,7 @@ async def _say(session: Session, prompt: str | None) -> None:
         raise BadSettings("Nothing was said in this session yet.", 'Say it: ml-intern resume ID "WHAT TO DO".')
     if prompt is None:
         return
-    refusal = await session.send(Say(new_id(), prompt, seen=view.seq))
+    refusal = await session.send(Say(new_id(), prompt, seen=view.seq, images=images))
     if refusal is not None:
         raise BadSettings(refusal.what, refusal.remedy)
 
@@ -152,7 +168,7 @@ def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> N
     session = view.started.session if view.started is not None else ""
     lines = [closing_line(view, tally, seconds)]
     if code is Exit.HELD:
-        lines += [*held_lines(view), f"Answer with: ml-intern resume {session} --approve CALL (or --deny CALL)"]
+        lines += [*held_lines(view), f"Answer with: ml-intern resume {session} --approve CALL (or --deny CALL)", *_MORE]
     elif run.quiet and ended is not None:
         lines.insert(0, visible_line(f"{ended.reason}: {ended.what} {ended.remedy}".rstrip()))
     if code not in {Exit.DONE, Exit.HELD}:

@@ -5,6 +5,9 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from ml_intern.base.errors import MlInternError
+from ml_intern.base.text import visible, visible_line
+
 
 def tell(text: str) -> None:
     """To the present stderr at once; where it takes nothing, this and all that follows is dropped."""
@@ -16,6 +19,13 @@ def tell(text: str) -> None:
         stream.flush()
     except OSError:
         _drop(stream)
+
+
+def complain(error: MlInternError) -> None:
+    """What happened and what to do, to stderr. What is told of may be a name or words from outside: none of it forges a
+    line or moves the cursor. A remedy may have several lines; what happened is one.
+    """
+    tell(f"ml-intern: {visible_line(error.what)}\n" + (f"{visible(error.remedy)}\n" if error.remedy else ""))
 
 
 def write(data: bytes) -> None:
@@ -37,8 +47,10 @@ def write(data: bytes) -> None:
 
 
 def encoded(text: str) -> bytes:
-    """`text` as stdout wants it; what its encoding lacks is spelled out."""
-    return text.encode(sys.stdout.encoding if sys.stdout is not None else "utf-8", "backslashreplace")
+    """`text` as stdout wants it. What its encoding lacks is spelled out, on a terminal also what moves the cursor."""
+    if sys.stdout is None:
+        return text.encode()
+    return (visible(text) if sys.stdout.isatty() else text).encode(sys.stdout.encoding, "backslashreplace")
 
 
 def _drop(stream: TextIO) -> None:

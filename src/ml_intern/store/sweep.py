@@ -131,7 +131,7 @@ class Sweep(Struct, frozen=True):
         return True
 
     def _environments(self) -> Iterator[Litter]:
-        """Reading the marker is the last use (see sandbox/environment.py); some disks note that once a day only."""
+        """The marker is touched at every use (see sandbox/environment.py)."""
         for folder in sorted(self.environments.glob("*")):
             if folder.is_dir() and self.now - _last_use(folder) > self._unused_s:
                 yield Litter("environment", folder, taken_by(folder))
@@ -181,12 +181,12 @@ def _free_bytes(db: sqlite3.Connection) -> int:
 
 
 def _last_use(folder: Path) -> float:
-    """When the environment's marker was read last; without one it was never finished."""
+    """When the environment was used last; without a marker it was never finished."""
     try:
         facts = folder.with_name(f"{folder.name}.ready").lstat()
     except FileNotFoundError:
         return folder.lstat().st_mtime
-    return max(facts.st_atime, facts.st_mtime)
+    return facts.st_mtime
 
 
 def _is_used(name: str) -> bool:

@@ -4,15 +4,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from msgspec.structs import replace
+
 from ml_intern.base.errors import ModelError
 from ml_intern.model.catalog import Endpoint
+from ml_intern.model.learned import Lesson
 from ml_intern.model.port import Delta, Finished, Request
-from ml_intern.model.wire import leaked
 from ml_intern.model.wire.assemble import Assembly
 from ml_intern.model.wire.encode import Encoder
 from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
 from ml_intern.model.wire.reading import Reading
-from ml_intern.model.wire.spoken import Speaker, has_no_tools, heard
+from ml_intern.model.wire.screen import Screen
+from ml_intern.model.wire.spoken import Speaker, has_no_tools
 
 
 class ChatModel:
@@ -25,16 +28,21 @@ class ChatModel:
         load_image: LoadImage | None = None,
         idle_s: float = IDLE_S,
         has_tools: bool = True,
+        lesson: Lesson | None = None,
     ) -> None:
         """`idle_s`: how long the server may be silent, before its first byte and between two. `has_tools`: whether the
-        model has calls of its own; where it turns out that it has not, they are put into words from then on.
+        model has calls of its own; where it turns out that it has not, they are put into words from then on, and
+        `lesson` gets to know it.
         """
-        self._speaker = None if has_tools else Speaker()
+        self._lesson = lesson or Lesson()
+        self._speaker = None if has_tools and self._lesson.learned.tools else Speaker()
         self._endpoint = endpoint
         self._encoder = Encoder(endpoint)
         self._load_image = load_image
         key = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-        self._exchange = Exchange(endpoint, "/chat/completions", key, idle_s)
+        # https://huggingface.co/docs/inference-providers/pricing#organization-billing
+        payer = {"x-hf-bill-to": endpoint.bill_to} if endpoint.bill_to else {}
+        self._exchange = Exchange(endpoint, "/chat/completions", {**key, **payer}, idle_s)
 
     async def ask(self, request: Request) -> AsyncGenerator[Delta | Finished]:
         """Stream one attempt (see `port.Model.ask`).
@@ -54,6 +62,7 @@ class ChatModel:
         if has_learned:
             # The refusal cost nothing.
             self._speaker = Speaker()
+            self._lesson.learned = replace(self._lesson.learned, tools=False)
             async with aclosing(self._attempt(request)) as stream:
                 async for item in stream:
                     yield item
@@ -67,10 +76,10 @@ class ChatModel:
         body = self._encoder.body(sent, await self._pictures(sent))
         is_routed = self._endpoint.provider.session == "x-hf-session-id"
         headers = {"x-hf-session-id": request.session} if is_routed else {}
+        screen = Screen(request.tools, is_spoken=self._speaker is not None)
         async with aclosing(self._exchange.stream(body, headers, self._reading)) as stream:
             async for item in stream:
-                whole = heard(item, request.tools) if self._speaker and isinstance(item, Finished) else item
-                for each in leaked.told(whole, request.tools):
+                for each in screen.show(item):
                     yield each
 
     def _reading(self, is_whole: bool) -> Reading:  # noqa: FBT001 - its caller has no name for it

@@ -137,13 +137,13 @@ def from_response(endpoint: Endpoint, status: int, headers: Mapping[str, str], b
         payload: object = json.loads(text)
     except (ValueError, RecursionError):
         payload = text
-    fault = _fault(payload, status)
+    fault = fault_of(payload, status)
     return _error(endpoint, fault, wait_of(headers, payload, fault.message))
 
 
 def from_stream(endpoint: Endpoint, event: dict[str, Any]) -> ModelError:
     """The error that an event in mid-stream is."""
-    fault = _fault(event, 0)
+    fault = fault_of(event, 0)
     return _error(endpoint, fault, wait_of({}, event, fault.message), may_be_billed=True)
 
 
@@ -174,8 +174,10 @@ def started(endpoint: Endpoint) -> str:
     return _again(endpoint)
 
 
-def _fault(payload: object, status: int) -> Fault:
-    """Of many shapes: {"error": {..}}, {"error": "text"}, {"object": "error", ..}, {"detail": ..}, [..], plain text."""
+def fault_of(payload: object, status: int) -> Fault:
+    """What a server said, out of many shapes: {"error": {..}}, {"error": "text"}, {"object": "error", ..},
+    {"detail": ..}, [..], plain text.
+    """
     whole = fields(items(payload)[0] if items(payload) else payload)
     if not whole:
         return Fault(status, "", str(payload or ""))
@@ -193,7 +195,18 @@ def _fault(payload: object, status: int) -> Fault:
 
 
 def _error(endpoint: Endpoint, fault: Fault, wait_s: float | None, *, may_be_billed: bool = False) -> ModelError:
-    kind = _kind(fault)
+    return of_kind(endpoint, kind_of(fault), fault, wait_s, may_be_billed=may_be_billed)
+
+
+def of_kind(
+    endpoint: Endpoint,
+    kind: type[ModelError],
+    fault: Fault,
+    wait_s: float | None = None,
+    *,
+    may_be_billed: bool = False,
+) -> ModelError:
+    """The error of this kind, in the words of the server, without our key."""
     message = fault.message.replace(endpoint.key, "[key]") if endpoint.key else fault.message
     said = one_line(message, SHOWN_CHARS).rstrip(".")
     return kind(
@@ -205,7 +218,8 @@ def _error(endpoint: Endpoint, fault: Fault, wait_s: float | None, *, may_be_bil
     )
 
 
-def _kind(fault: Fault) -> type[ModelError]:
+def kind_of(fault: Fault) -> type[ModelError]:
+    """What the words and the status of a server mean."""
     allowed = _MEANINGS_OF.get(fault.status)
     if fault.status >= 500:
         # Some servers say with a 500 that a request is too long; other words of a server that is down mean nothing.
@@ -238,6 +252,8 @@ def _remedy(endpoint: Endpoint, kind: type[ModelError]) -> str:
         return _again(endpoint)
     if kind is NotFound:
         return _other_model(endpoint)
+    if endpoint.bill_to and kind in {Unauthorised, OutOfCredit}:
+        return _of_payer(endpoint, keys, kind)
     remedies: dict[type[ModelError], str] = {
         Overflow: "Start a new session, or choose a model with a larger window with --model.",
         Unauthorised: f"{'Check' if endpoint.key_source else 'Set'} {keys}: the key, and that it may use this model.",
@@ -248,10 +264,23 @@ def _remedy(endpoint: Endpoint, kind: type[ModelError]) -> str:
     return remedies[kind]
 
 
+def _of_payer(endpoint: Endpoint, keys: str, kind: type[ModelError]) -> str:
+    """An organisation pays: it is its credit that is out, or it does not let this key spend."""
+    who = endpoint.bill_to
+    if kind is OutOfCredit:
+        where = f"huggingface.co/organizations/{who}/settings/billing"
+        return f"Add credit to {who} ({where}), or name another payer with --bill-to."
+    return f"Check {keys}: the key, and that it may bill {who}; or name another payer with --bill-to."
+
+
 def _other_model(endpoint: Endpoint) -> str:
+    if endpoint.provider.wire == "adapted":
+        return "Check the name in the provider's own list, and that the account may use it."
     if endpoint.provider.id == "ollama":
         return f"Fetch it with `ollama pull {endpoint.model}`, or name one of `ollama list` with --model."
     hub = f", or --model hf/{endpoint.id} for the Hub's" if endpoint.provider.id in {"openai", "deepseek"} else ""
+    if endpoint.provider.id == "hf":
+        return "Check the name: `ml-intern models WORD --provider hf` lists what is served."
     return f"Check the name: {endpoint.base_url}/models lists what is served{hub}."
 
 
@@ -262,7 +291,7 @@ def _again(endpoint: Endpoint) -> str:
 
 
 def _who(endpoint: Endpoint) -> str:
-    return f"{endpoint.provider.title} ({endpoint.host})"
+    return f"{endpoint.provider.title} ({endpoint.host})" if endpoint.host else endpoint.provider.title
 
 
 def _of(status: int) -> str:

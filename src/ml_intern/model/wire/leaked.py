@@ -6,13 +6,13 @@ whole, one after the other, of tools that were offered. Anything else stays text
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from ml_intern.base.ids import new_id
-from ml_intern.model.port import CallDelta, Delta, Finished, ToolSpec
+from ml_intern.model.port import Finished, ToolSpec
 from ml_intern.model.wire.shapes import fields, is_object, items, words
 from ml_intern.record.messages import Call, Reply, ReplyPart, Text, Thinking
 
@@ -122,21 +122,10 @@ def healed(finished: Finished, tools: Sequence[ToolSpec]) -> Finished:
     return Finished(Reply((*thoughts, *texts, *calls)), finished.usage, finish, finished.served_by)
 
 
-def told(item: Delta | Finished, tools: Sequence[ToolSpec]) -> Iterator[Delta | Finished]:
-    """The item; the end healed, and before it what a reader is shown of calls that were found in it."""
-    if not isinstance(item, Finished):
-        yield item
-        return
-    end = healed(item, tools)
-    for index, call in enumerate(end.reply.calls if not item.reply.calls else ()):
-        yield CallDelta(index, call.tool, call.arguments)
-    yield end
-
-
 def split_thinking(text: str) -> tuple[str, str]:
     """The thinking that the text begins with, and what follows it."""
     found = _THINK.match(text) or (_THINK_END.match(text) if text.count("</think>") == 1 else None)
-    if found is None or _in_code(text[: found.end(1)]):
+    if found is None or is_in_code(text[: found.end(1)]):
         return "", text
     return found.group(1).strip("\n"), text[found.end() :]
 
@@ -156,10 +145,10 @@ def split_calls(text: str, tools: Sequence[ToolSpec]) -> tuple[str, list[Found]]
 
 def _may_begin(form: _Form, before: str) -> bool:
     is_begun = form.is_token or not before.rpartition("\n")[2].strip()
-    return is_begun and not _in_code(before)
+    return is_begun and not is_in_code(before)
 
 
-def _in_code(before: str) -> bool:
+def is_in_code(before: str) -> bool:
     """Whether what follows stands in a fenced block or between backticks."""
     return len(_FENCE.findall(before)) % 2 == 1 or before.rpartition("\n")[2].count("`") % 2 == 1
 

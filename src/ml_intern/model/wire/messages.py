@@ -5,8 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from msgspec.structs import replace
+
 from ml_intern.base.errors import BadRequest
 from ml_intern.model.catalog import Endpoint
+from ml_intern.model.learned import Lesson
 from ml_intern.model.port import Delta, Finished, Request
 from ml_intern.model.wire.blocks import Blocks
 from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
@@ -18,16 +21,28 @@ VERSION = "2026-10-21"
 """https://platform.claude.com/docs/en/api/versioning."""
 
 _STALE = re.compile(r"signature|thinking(?:`)? block", re.IGNORECASE)
+# Gateways that only resemble the API.
+_NO_MARKS = re.compile(r"cache_control", re.IGNORECASE)
 _TOO_LONG = re.compile(r"max_tokens: \d+ > (\d+)")
 
 
 class MessagesModel:
     """One session's access to one model of one server. Implements `port.Model`."""
 
-    def __init__(self, endpoint: Endpoint, *, load_image: LoadImage | None = None, idle_s: float = IDLE_S) -> None:
-        """`idle_s`: how long the server may be silent, before its first byte and between two."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        load_image: LoadImage | None = None,
+        idle_s: float = IDLE_S,
+        lesson: Lesson | None = None,
+    ) -> None:
+        """`idle_s`: how long the server may be silent, before its first byte and between two. `lesson`: what is known
+        of the server, and gets what it is found not to take.
+        """
+        self._lesson = lesson or Lesson()
         self._endpoint = endpoint
-        self._encoder = TurnEncoder(endpoint)
+        self._encoder = TurnEncoder(endpoint, self._lesson)
         self._load_image = load_image
         self._exchange = Exchange(endpoint, "/messages", _headers(endpoint), idle_s)
 
@@ -60,9 +75,12 @@ class MessagesModel:
     def _learns(self, error: BadRequest) -> bool:
         """Whether the next request will be another one."""
         if most := _TOO_LONG.search(error.what):
-            is_news = self._encoder.most_output is None
-            self._encoder.most_output = int(most.group(1))
-            return is_news
+            known, told = self._lesson.learned.most_output, int(most.group(1))
+            self._lesson.learned = replace(self._lesson.learned, most_output=told)
+            return known is None or told < known
+        if self._lesson.learned.marks and _NO_MARKS.search(error.what):
+            self._lesson.learned = replace(self._lesson.learned, marks=False)
+            return True
         if self._encoder.thinks and _STALE.search(error.what):
             # Thinking of another model or account, or changed when a secret in it was hidden.
             self._encoder.thinks = False
