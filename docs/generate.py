@@ -194,6 +194,7 @@ _WORKSPACE: dict[Workspace, str] = {
     "stricter": "plan, ask",
     "lower": "to lower it",
     "fewer": "to name fewer",
+    "on": "to switch it on",
 }
 
 

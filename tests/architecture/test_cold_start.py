@@ -10,7 +10,7 @@ import pytest
 
 OURS = "from ml_intern.cli.main import main; main()"
 FLOOR = "import click"
-HEAVY = ("asyncio", "httpx2", "pydantic", "sqlite3", "ml_intern.session", "ml_intern.tools")
+HEAVY = ("asyncio", "httpx2", "keyring", "pydantic", "pydantic_ai", "sqlite3", "ml_intern.session", "ml_intern.tools")
 RATIO = 2.0
 PAIRS = 7
 
@@ -28,6 +28,12 @@ def test_nothing_heavy_is_imported_for(argument):
     names = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
     assert "click" in names
     assert {name for name in names if name.startswith(HEAVY)} == set()
+
+
+def test_nothing_of_an_extra_is_imported_on_the_way_of_a_run():
+    ours = "import ml_intern.cli.start, ml_intern.app.wire, ml_intern.model.wire.chat, ml_intern.model.wire.messages"
+    found = "import sys; print([name for name in sys.modules if name.startswith(('pydantic_ai', 'keyring', 'openai'))])"
+    assert start(f"{ours}; {found}").stdout == "[]\n"
 
 
 @pytest.mark.xdist_group("timing")

@@ -17,7 +17,7 @@ CONTRACTS = {contract["id"]: contract for contract in SETTINGS["contracts"]}
 FLOORS = [[room.strip() for room in floor.split("|")] for floor in CONTRACTS["floors"]["layers"]]
 ROOMS = [room for floor in FLOORS for room in floor]
 # A way to the outside world, and the rooms that may open it.
-DOORS = {name: CONTRACTS[name] for name in ("http", "terminal", "database")}
+DOORS = {name: CONTRACTS[name] for name in ("http", "terminal", "database", "adapter")}
 SANDBOX = "ml_intern.sandbox"
 
 
@@ -33,7 +33,8 @@ def house(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     for contract in DOORS.values():
         for importer in contract["allowed_importers"]:
-            plant(package, f"{importer.removeprefix('ml_intern.')}/a.py", f"import {contract['protected_modules'][0]}")
+            folder = importer.removeprefix("ml_intern.").replace(".", "/")
+            plant(package, f"{folder}/a.py", f"import {contract['protected_modules'][0]}")
     return package
 
 

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from tests.architecture.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-llm.lock")
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 _HOST = re.compile(
     r"://|\b[a-z0-9-]+\.(org|com|io|net|dev|internal|local|lan|corp)\b|index-url|find-links|file:|^-i ", re.M
@@ -54,6 +54,7 @@ def test_every_dependency_is_locked_in_a_version_that_satisfies_it():
     assert unmet(PROJECT["project"]["dependencies"], pins("requirements.lock")) == []
     assert unmet(groups["build"] + PROJECT["build-system"]["requires"], pins("requirements-build.lock")) == []
     assert unmet(dev + groups["build"], pins("requirements-dev.lock")) == []
+    assert unmet(groups["llm"], pins("requirements-llm.lock")) == []
 
 
 def test_a_dependency_that_is_not_locked_is_found():

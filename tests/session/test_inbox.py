@@ -4,14 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_intern.record.commands import Answer, Command, Say, Stop
+from ml_intern.record.commands import Answer, Command, Permit, Say, Stop
 from ml_intern.record.display import TextDisplay
-from ml_intern.record.effects import Notifies
+from ml_intern.record.effects import Notifies, Publishes
 from ml_intern.record.events import (
     Entry,
     Event,
+    Granted,
     ModelAsked,
     ModelReplied,
+    RuleGiven,
     StopAsked,
     ToolAnswered,
     ToolHeld,
@@ -176,3 +178,37 @@ def test_what_is_taken_in_fits_the_record_and_is_taken_in_once(data: st.DataObje
         assert before.state == "held"
         assert before.held is not None
         assert before.held.binding == command.binding
+
+
+def test_a_yes_for_more_calls_becomes_a_permission_for_the_very_same_thing():
+    found = take_in(open_call(held("1")), Permit("p", "1", "shown", 3))
+    assert found == Granted("p", (RuleGiven("allow", "notify boss", "answer"),), 3, command="p")
+    always = take_in(open_call(held("1")), Permit("p", "1", "shown"))
+    assert isinstance(always, Granted)
+    assert always.times is None
+    assert isinstance(found, Granted)
+    assert take_in(open_call(held("1"), found), Permit("p", "1", "shown", 3)) is DUPLICATE
+
+
+@pytest.mark.parametrize(
+    ("call", "permit", "why"),
+    [
+        (held("1"), Permit("p", "1", "other", 3), "has changed since it was shown"),
+        (held("1"), Permit("p", "9", "shown", 3), "No call 9 waits"),
+        (held("1"), Permit("p", "1", "shown", 0), "0 more calls"),
+        (
+            ToolHeld("1", "shown", "makes it public", (Publishes("hub:a/b", public=True),), 0, "", TextDisplay("t")),
+            Permit("p", "1", "shown"),
+            "that is asked each time",
+        ),
+        (
+            ToolHeld("1", "shown", "asks", (Notifies("a\nb"),), 0, "", TextDisplay("t")),
+            Permit("p", "1", "shown"),
+            "No rule can say",
+        ),
+    ],
+)
+def test_a_yes_for_more_calls_that_cannot_be_given_is_refused_in_a_sentence(call: ToolHeld, permit: Permit, why: str):
+    found = take_in(open_call(call), permit)
+    assert isinstance(found, Refusal)
+    assert why in found.what

@@ -27,6 +27,14 @@ async def test_a_prompt_is_an_argument_or_stdin_or_a_dash(walk: Walk):
     assert said == ["what is it?", "what is\nit?\n", "was ist das für 1? 🙂", "what is it?"]
 
 
+async def test_what_costs_nothing_is_called_free_and_says_whose_machine_it_is(walk: Walk):
+    async with Hearing(story(end="Done.")) as double:
+        done = await walk.run("do it", "--model", "vllm/m", "--base-url", double.url)
+        other = await walk.say(double, "do it", "--price", "0/0")
+    assert "vllm/m, free (this machine)" in done.err, done.said
+    assert "openai-compatible/m, free (The server)" in other.err, other.said
+
+
 async def test_progress_is_a_line_per_step_with_what_seconds_tokens_and_money(walk: Walk):
     script = story([bash("echo hello > made.txt")], end="Made.")
     async with Hearing(script, prices="1/4") as double:

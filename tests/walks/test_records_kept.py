@@ -233,3 +233,24 @@ async def test_no_session_begins_above_the_quota_and_old_ones_go_on(walk: Walk):
         assert (await walk.run("resume", "last", "more", env=small)).out == "Yes.\n"
     wrong = await walk.run("go", "--storage-max", "much")
     assert (wrong.code, "--storage-max much is not a size." in wrong.err) == (2, True), wrong.said
+
+
+async def test_a_folder_of_logs_is_imported_and_the_file_that_is_none_is_told(walk: Walk):
+    logs = walk.workspace / "session_logs"
+    logs.mkdir()
+    for name in ("one", "two"):
+        log = {"session_id": name, "messages": [{"role": "user", "content": f"Train {name}"}]}
+        (logs / f"session_{name}.json").write_text(json.dumps(log))
+    (logs / "notes.txt").write_text("not ours")
+    done = await walk.run("sessions", "import", "session_logs")
+    assert done.code == 0, done.said
+    assert [line.split()[1:3] for line in done.out.splitlines()[:-1]] == [["holds", "one"], ["holds", "two"]]
+    (logs / "session_broken.json").write_text("{")
+    done = await walk.run("sessions", "import", "session_logs")
+    assert done.code == 2, done.said
+    assert "session_logs/session_broken.json: The file is no exported session" in done.err
+    assert "1 of 3 files were not imported." in done.err
+    assert len((await walk.run("sessions", "--json")).out.splitlines()) == 4
+    (walk.workspace / "empty").mkdir()
+    none = await walk.run("sessions", "import", "empty")
+    assert (none.code, "empty holds no session_*.json" in none.err) == (2, True), none.said

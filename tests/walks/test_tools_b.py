@@ -158,3 +158,37 @@ async def test_a_question_waits_for_the_person_and_resume_answers_it(walk: Walk)
         done = await walk.run("resume", "last", "--approve", "all", "--reason", "2", "--base-url", double.url)
         assert done.code == 0, done.said
         assert sent(double)[-1]["content"] == "The user chose: a new one"
+
+
+async def test_an_end_in_the_background_is_told_before_the_next_request(walk: Walk):
+    left = {"command": "until [ -e go ]; do sleep 0.05; done; exit 3", "background": True, "description": "the trainer"}
+    script = [step(0, ("bash", left)), step(1, bash("touch go; sleep 1")), step(2, text="It failed.")]
+    async with Hearing(script) as double:
+        done = await walk.say(double, "train")
+        assert done.code == 0, done.said
+        last = sent(double)[-1]
+    started, _ = await walk.answers()
+    told = f"Command {started.call} in the background (the trainer) is over. Exit code 3."
+    assert (last["role"], str(last["content"]).splitlines()[0]) == ("user", told)
+    assert told in done.err
+    assert "ended with the run" not in done.err
+
+
+async def test_ctrl_c_ends_what_runs_in_the_background_and_a_resume_tells_the_model(walk: Walk):
+    script = [step(0, ("bash", LEFT)), {**step(1, text="Hm."), "fault": {"hang": True}}]
+    async with Hearing(script) as double:
+        running = await walk.start("start it", *MODEL, "--base-url", double.url)
+        await until(lambda: len(double.bodies) == 2)
+        running.interrupt()
+        done = await running.ended()
+    assert done.code == 130, done.said
+    [started] = await walk.answers()
+    assert f"background command {started.call} ended with the run: echo up; sleep 600 # left" in done.err
+    [folder] = walk.data.glob("sessions/*")
+    assert json.loads((folder / "commands" / started.call / "exit.json").read_text())["reason"] == "stopped"
+    async with Hearing([{"when": {"any_contains": "go on"}, "reply": {"text": "I know."}}]) as double:
+        done = await walk.run("resume", "last", "go on", "--base-url", double.url)
+        assert done.code == 0, done.said
+        said = [str(message["content"]) for message in sent(double)[-2:]]
+    told = f"Command {started.call} in the background (echo up; sleep 600 # left) is over. It was stopped with the turn"
+    assert any(told in each for each in said)

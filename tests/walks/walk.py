@@ -24,7 +24,8 @@ from tests.doubles.openai_server import Double
 
 BIN = Path(sys.executable).with_name("ml-intern")
 MODEL = ("--model", "openai-compatible/m")
-_KEPT = ("PATH", "LANG", "LC_ALL", "UV_CACHE_DIR", "SSL_CERT_FILE", "TMPDIR")
+# PYTHONPATH: the tree that is tested, where it is a copy with a planted fault.
+_KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "UV_CACHE_DIR", "SSL_CERT_FILE", "TMPDIR")
 
 
 class Hearing(Double):

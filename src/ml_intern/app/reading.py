@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -34,6 +35,10 @@ class Reading(Struct, frozen=True):
             SessionNotFound: none or several.
         """
         return await resolve(self.store, text)
+
+    def folder(self, session: str) -> Path:
+        """Where the files of `session` lie."""
+        return session_folder(self.store.data, session)
 
     async def entries(self, session: str) -> list[Entry]:
         """The whole record of `session`."""

@@ -11,11 +11,14 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from ml_intern.app.attached import Attached, read_images
 from ml_intern.app.deadline import due_of
+from ml_intern.app.grants import check_end
 from ml_intern.app.options import BY_NAME, MODES, ON_ASK, OPTIONS, seconds_of
 from ml_intern.app.sources import Said
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import Micro
+from ml_intern.base.text import one_line
 from ml_intern.policy.answer import check_schema
 from ml_intern.policy.rules import parse_rule
 from ml_intern.record.events import Decision, Mode, OnAsk, RuleGiven
@@ -26,6 +29,7 @@ DEFAULT_BUDGET = BY_NAME["budget.session"].default
 DEFAULT_STEPS = int(BY_NAME["max_steps"].default)
 
 _MOST_TEXT = 100_000
+_SHOWN_CHARS = 200
 
 
 class Launch(Struct, frozen=True):
@@ -37,6 +41,7 @@ class Launch(Struct, frozen=True):
     model: str | None = None
     base_url: str | None = None
     price: str | None = None
+    bill_to: str | None = None
     mode: Mode | None = None
     on_ask: OnAsk | None = None
     budget: Micro | None = None
@@ -50,8 +55,9 @@ class Launch(Struct, frozen=True):
     rules: tuple[RuleGiven, ...] = ()
     append_system: str | None = None
     output_schema: str | None = None
-    offline: bool = False
+    offline: bool | None = None
     level: str | None = None
+    images: tuple[Attached, ...] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -62,6 +68,7 @@ class Flags(Struct, frozen=True):
     model: str | None = None
     base_url: str | None = None
     price: str | None = None
+    bill_to: str | None = None
     mode: str | None = None
     on_ask: str | None = None
     budget: str | None = None
@@ -76,8 +83,9 @@ class Flags(Struct, frozen=True):
     deny: tuple[str, ...] = ()
     append_system: str | None = None
     output_schema: str | None = None
-    offline: bool = False
+    offline: bool | None = None
     level: str | None = None
+    image: tuple[str, ...] = ()
 
 
 def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: int | None = None) -> Launch:
@@ -97,6 +105,7 @@ def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: i
         model=value["model"],
         base_url=value["base_url"],
         price=value["price"],
+        bill_to=value["bill_to"],
         mode=value["mode"],
         on_ask=value["on_ask"],
         budget=value["budget.session"],
@@ -110,8 +119,9 @@ def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: i
         rules=(*_rules("allow", flags.allow), *_rules("deny", flags.deny)),
         append_system=read_text(appended, Path.cwd()) if appended is not None else None,
         output_schema=_schema(flags.output_schema),
-        offline=flags.offline or environ.get("ML_INTERN_OFFLINE", "") not in {"", "0", "false", "no"},
+        offline=value["offline"],
         level=flags.level or environ.get("ML_INTERN_LEVEL") or None,
+        images=read_images(flags.image),
         environ=dict(environ),
     )
 
@@ -122,9 +132,15 @@ def workspace_of(cwd: str | None) -> Path:
     Raises:
         BadSettings: there is no such folder.
     """
-    workspace = Path(cwd or os.getcwd()).resolve()
-    if not workspace.is_dir():
-        raise BadSettings(f"--cwd {cwd}: there is no such folder.", "Name a folder that exists.")
+    shown = f"--cwd {one_line(cwd, _SHOWN_CHARS)}" if cwd else "The folder that this was started in"
+    try:
+        workspace = Path(cwd or os.getcwd()).resolve()
+        # Symlinks in a circle are a RuntimeError until Python 3.13.
+        is_there = workspace.is_dir()
+    except (OSError, RuntimeError) as error:
+        raise BadSettings(f"{shown}: there is no such folder.", "Name a folder that exists with --cwd.") from error
+    if not is_there:
+        raise BadSettings(f"{shown}: there is no such folder.", "Name a folder that exists with --cwd.")
     return workspace
 
 
@@ -137,9 +153,10 @@ def said_aloud(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
     found: dict[str, Said] = {}
     for option in OPTIONS:
         given = flags.get(option.field)
-        text, origin = (str(given), option.flag) if given is not None else (environ.get(option.variable), "")
+        variable = next((name for name in (option.variable, option.alias) if environ.get(name)), option.variable)
+        text, origin = (str(given), option.flag) if given is not None else (environ.get(variable), "")
         if text is not None and (text or origin):
-            found[option.name] = Said(option.parse(text, origin or option.variable), origin or option.variable)
+            found[option.name] = Said(option.parse(text, origin or variable), origin or variable)
     return found
 
 
@@ -151,21 +168,36 @@ def read_text(given: str, folder: Path) -> str:
     """
     if not given.startswith("@"):
         return given
-    path = folder / Path(given[1:]).expanduser()
+    shown = one_line(given[1:], _SHOWN_CHARS) or "A file without a name"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise BadSettings(f"{path} cannot be read: {error}.", "Name a file that holds text.") from error
+        data = _beginning(folder / Path(given[1:]).expanduser())
+        # What is too long anyhow may end within a character.
+        text = data.decode(errors="strict" if len(data) <= 4 * _MOST_TEXT else "ignore")
+    except OSError as error:
+        raise BadSettings(f"{shown} cannot be read: {error.strerror}.", "Name a file that holds text.") from error
+    except (ValueError, RuntimeError) as error:
+        # No text; a home of nobody.
+        raise BadSettings(f"{shown} cannot be read: {error}.", "Name a file that holds text (UTF-8).") from error
+    if not text.strip():
+        raise BadSettings(f"{shown} holds nothing.", "Name a file that holds text.")
     if len(text) > _MOST_TEXT:
-        raise BadSettings(f"{path} is longer than {_MOST_TEXT:,} characters.", "Shorten it.")
+        raise BadSettings(f"{shown} is longer than {_MOST_TEXT:,} characters.", "Shorten it.")
     return text
+
+
+def _beginning(path: Path) -> bytes:
+    """The file, or more of its beginning than may count. A pipe that nobody writes into ends at once."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(number, True)
+    with open(number, "rb") as file:
+        return file.read(8 * _MOST_TEXT)
 
 
 def _rules(decision: Decision, texts: tuple[str, ...]) -> list[RuleGiven]:
     given = [RuleGiven(decision, text.strip(), "flag") for text in texts]
     for each in given:
         try:
-            parse_rule(each)
+            check_end(parse_rule(each))
         except BadSettings as error:
             raise BadSettings(f"--{decision}: {error.what}", error.remedy) from error
     return given

@@ -16,6 +16,7 @@ from ml_intern.app.settings import Launch, read_text, said_aloud
 from ml_intern.app.sources import WORKSPACE_FILE, Said, Source, read_source
 from ml_intern.app.trust import Trust
 from ml_intern.base.errors import BadSettings
+from ml_intern.base.text import visible_line
 from ml_intern.record.events import RuleGiven
 
 
@@ -76,15 +77,16 @@ def _note(path: Path, loose: tuple[str, ...]) -> str:
     if not loose:
         return ""
     command = f"ml-intern trust {shlex.quote(str(path))}"
-    return f"Not trusted, so ignored: {', '.join(loose)} in {path}. To let it count: {command}"
+    return visible_line(f"Not trusted, so ignored: {', '.join(loose)} in {path}. To let it count: {command}")
 
 
 def settled(launch: Launch, standing: Standing, *, resumed: bool) -> Launch:
     """The launch with what the files say where nothing else is said. A session that goes on keeps what it had: of the
-    files only the rules and the day's budget reach it.
+    files only the rules, the day's budget and `offline` reach it.
     """
     day = launch.day_budget if launch.day_budget is not None else _value(standing, "budget.day")
-    launch = replace(launch, rules=(*launch.rules, *standing.rules), day_budget=day)
+    offline = launch.offline if launch.offline is not None else _value(standing, "offline")
+    launch = replace(launch, rules=(*launch.rules, *standing.rules), day_budget=day, offline=offline)
     if resumed:
         return launch
     value = {option.name: _value(standing, option.name) for option in OPTIONS}
@@ -94,6 +96,7 @@ def settled(launch: Launch, standing: Standing, *, resumed: bool) -> Launch:
         model=launch.model or value["model"],
         base_url=launch.base_url or (value["base_url"] if own_model else None),
         price=launch.price or (value["price"] if own_model else None),
+        bill_to=launch.bill_to if launch.bill_to is not None else value["bill_to"],
         mode=launch.mode or value["mode"],
         on_ask=launch.on_ask or value["on_ask"],
         budget=launch.budget if launch.budget is not None else value["budget.session"],

@@ -1,9 +1,9 @@
 """The one place where adapters are chosen and tools are built from the ports they name. Knows no door."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,23 +19,28 @@ from ml_intern.agent.road import Road
 from ml_intern.app.choices import Choice, Played, Players, choose, seen_tools, settings_events
 from ml_intern.app.level import find_walls
 from ml_intern.app.places import Places, find_places
-from ml_intern.app.settings import Launch
+from ml_intern.app.settings import MODES, Launch
 from ml_intern.app.standing import settled, stand
 from ml_intern.app.traces import traces_kept
 from ml_intern.base.clock import SystemClock
+from ml_intern.base.errors import BadSettings
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
+from ml_intern.model import login
 from ml_intern.model.keys import find_key, known_secrets
+from ml_intern.model.limiter import Limited, Limiters
 from ml_intern.model.port import Model, ToolSpec
-from ml_intern.record.events import OwnerTook, SessionStarted
+from ml_intern.record.events import ModelChosen, OwnerTook, SessionStarted
 from ml_intern.record.live import Live
 from ml_intern.record.log import Log
+from ml_intern.record.messages import Image
 from ml_intern.record.secrets import Secrets
 from ml_intern.record.view import MAIN, View
 from ml_intern.sandbox import network, variables
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.levels import Level, Probe
-from ml_intern.sandbox.paths import Roots, command_path, session_roots
+from ml_intern.sandbox.paths import Roots, command_path, leave, session_roots
+from ml_intern.sandbox.protected import below
 from ml_intern.sandbox.walls import variables as walls_variables
 from ml_intern.sandbox.walls import without_mounts
 from ml_intern.session.session import Session
@@ -48,7 +53,7 @@ from ml_intern.store.space import require_quota, require_space
 from ml_intern.store.sqlite import SqliteStore
 from ml_intern.toolkit.registry import Registry
 from ml_intern.toolkit.tool import Tool
-from ml_intern.tools import History, Workshop, background, make_tools
+from ml_intern.tools import History, Watch, Workshop, background, make_tools, make_watch
 
 WALLS = {
     Level.FULL: "namespaces and a system-call filter",
@@ -70,6 +75,10 @@ class Opened(Struct, frozen=True):
     note: str = ""
     background: Callable[[], Awaitable[list[tuple[str, str]]]] = _nothing
     """Id and command line of each command that was left running."""
+    images: tuple[Image, ...] = ()
+    """What the launch brought along, kept for the message that is to come."""
+    learned: Callable[[], list[str]] = list
+    """What the session found its model's server not to take, a line each."""
 
 
 @asynccontextmanager
@@ -110,29 +119,52 @@ async def open_session(
         log = await _open_log(owner, launch, session)
         stack.enter_context(traces_kept(folder / "errors.log", log.secrets))
         choice = choice or await choose(launch, log.view.settings.models.get("main"), played, players)
-        model = await asyncio.to_thread(_make, choice, Blobs(folder / "blobs", log.secrets))
-        stack.push_async_callback(model.aclose)
-        commands = await asyncio.to_thread(_commands, launch, folder, walls)
+        blobs = Blobs(folder / "blobs", log.secrets)
+        model = await _model(stack, choice, blobs, log)
+        commands = await asyncio.to_thread(_commands, launch, folder, walls, log.secrets)
         workshop = await asyncio.to_thread(_workshop, log, owner.journal, launch, places, commands)
         stack.push_async_callback(_put_away, workshop, log)
-        tools = make_tools(replace(workshop, sees=choice.sees))
+        tools, watch = make_tools(replace(workshop, sees=choice.sees)), make_watch(workshop)
         for event in settings_events(log.view, launch, choice, tools):
             await log.add(event)
         yield Opened(
-            _assemble(log, model, tools, walls, _day(stack, store, log, launch)),
+            _assemble(log, model, tools, walls, _day(stack, store, log, launch), watch),
             _summary(log.view, walls),
-            note,
-            partial(background.running, commands, folder),
+            "\n".join(filter(None, (note, choice.note))),
+            watch.left,
+            await _keep_images(launch, blobs),
+            choice.lesson.told,
         )
 
 
-def _make(choice: Choice, blobs: Blobs) -> Model:
-    return choice.make(lambda image: blobs.get(image.sha))
+async def _model(stack: AsyncExitStack, choice: Choice, blobs: Blobs, log: Log) -> Model:
+    """The model's access; at the end it is closed, and what was learned of its server is kept."""
+    model = await asyncio.to_thread(_make, choice, blobs, log, Limiters())
+    stack.push_async_callback(model.aclose)
+    stack.push_async_callback(asyncio.to_thread, choice.lesson.save)
+    return model
+
+
+def _make(choice: Choice, blobs: Blobs, log: Log, limiters: Limiters) -> Model:
+    model = choice.make(lambda image: blobs.get(image.sha))
+    if choice.endpoint is None:
+        return model
+    if choice.endpoint.key:
+        # It may come from the keyring, which nothing has looked into before.
+        log.secrets.learn({choice.endpoint.provider.keys[0]: choice.endpoint.key})
+    return Limited(model, limiters.of(choice.endpoint))
+
+
+async def _keep_images(launch: Launch, blobs: Blobs) -> tuple[Image, ...]:
+    return tuple([Image(await blobs.put(each.data), each.mime) for each in launch.images])
 
 
 def _require_room(launch: Launch, data: Path, session: str) -> None:
     """A session that goes on may always do so within what the disk holds."""
     require_space(data)
+    if not session and launch.mode != MODES[0] and not os.access(launch.cwd, os.W_OK | os.X_OK):
+        what = f"The workspace {launch.cwd} cannot be written by this user."
+        raise BadSettings(what, f"Name another folder with --cwd, or let it only look: --mode {MODES[0]}.")
     if not session and launch.storage_max is not None:
         require_quota(data, launch.storage_max)
 
@@ -173,22 +205,28 @@ def _workshop(log: Log, history: History, launch: Launch, places: Places, comman
         environ=environ,
         folder=folder,
         history=history,
-        offline=launch.offline,
+        offline=bool(launch.offline),
     )
 
 
-def _commands(launch: Launch, folder: Path, walls: Probe) -> Commands:
+def _commands(launch: Launch, folder: Path, walls: Probe, secrets: Secrets) -> Commands:
     """The session's commands, and what their broker lets through: there is one at the full level only. Blocks."""
     if walls.level < Level.FULL:
         return Commands(folder, walls.level)
     key = find_key(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), launch.environ)
-    reach = network.make_reach(launch.environ, token=key.value if key else "", offline=launch.offline)
+    secrets.learn({key.name: key.value} if key else {})
+    reach = network.make_reach(launch.environ, token=key.value if key else "", offline=bool(launch.offline))
     return Commands(folder, walls.level, bwrap=walls.bwrap, reach=reach)
 
 
 def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roots:
     also_read = variables.ca_files(launch.environ)
-    return session_roots(workspace, folder, places.environments, also_read=also_read)
+    roots = session_roots(workspace, folder, places.environments, also_read=also_read)
+    keys, place = (os.path.realpath(each) for each in (login.folder(launch.environ), workspace))
+    if keys == place or below(keys, place) or below(place, keys):
+        what = f"The workspace {place} and the keys that `ml-intern login` keeps in {keys} overlap."
+        raise BadSettings(what, "Start in another folder: commands can read all of the workspace.")
+    return roots
 
 
 async def _put_away(workshop: Workshop, log: Log) -> None:
@@ -196,6 +234,7 @@ async def _put_away(workshop: Workshop, log: Log) -> None:
     if log.view.lane(MAIN).turn.open and await workshop.commands.running():
         return
     await workshop.commands.close()
+    await asyncio.to_thread(leave, workshop.roots)
     await asyncio.to_thread(background.settle_all, workshop.roots, workshop.folder)
 
 
@@ -207,14 +246,14 @@ def _day(stack: AsyncExitStack, store: SqliteStore, log: Log, launch: Launch) ->
     return day
 
 
-def _assemble(log: Log, model: Model, tools: Iterable[Tool], walls: Probe, day: DayPurse) -> Session:
+def _assemble(log: Log, model: Model, tools: Iterable[Tool], walls: Probe, day: DayPurse, watch: Watch) -> Session:
     live = Live()
     registry = Registry(seen_tools(tools, log.view.settings.rules.tools))
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
     head = Head(main_prompt(log.view, WALLS[walls.level]), specs)
     clock = SystemClock()
     asker = Asker(log, live, clock, {"main": model}, {"main": head}, day)
-    return Session(Worker(log, asker, Road(log, live, clock, registry, day), clock), live)
+    return Session(Worker(log, asker, Road(log, live, clock, registry, day), clock, watch.news), live, watch.halt)
 
 
 def _summary(view: View, walls: Probe) -> str:
@@ -222,10 +261,15 @@ def _summary(view: View, walls: Probe) -> str:
     chosen, mode = view.settings.models["main"], view.settings.mode
     facts = (
         f"session {view.started.session}",
-        f"{chosen.model}, paid by {chosen.payer}",
+        f"{chosen.model}, {_paid(chosen)}",
         f"mode {mode.mode if mode else 'ask'}",
         f"budget {show(Micro(view.purse.cap or 0))}",
         f"sandbox {walls.level.name.lower()}",
         view.started.workspace,
     )
     return " · ".join(facts)
+
+
+def _paid(chosen: ModelChosen) -> str:
+    prices = chosen.prices
+    return f"paid by {chosen.payer}" if prices is None or prices.input or prices.output else f"free ({chosen.payer})"

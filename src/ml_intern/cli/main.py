@@ -31,9 +31,12 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Ctrl+C before a run listens for it leaves with the code of Ctrl+C."""
+        """Ctrl+C before a run listens for it leaves with the code of Ctrl+C. Of a wrong flag usage is told, always."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -65,6 +68,7 @@ _OPTIONS = (
     click.option("--model", "-m", metavar="ID", help="provider/model, or org/name on the Hugging Face router."),
     click.option("--base-url", metavar="URL", help="Endpoint of an OpenAI-compatible server."),
     click.option("--price", metavar="IN/OUT", help="USD per million tokens, where the price is not known."),
+    click.option("--bill-to", metavar="ORG", help="Organisation of the Hub that pays for models of the router."),
     click.option("--mode", metavar="MODE", help="plan (only look), ask, auto (default) or yolo."),
     click.option("--on-ask", metavar="WHAT", help="A call that needs a person: deny (default) or hold."),
     click.option("--budget", metavar="USD", help="Hard cap of the session (default: 5.00)."),
@@ -75,7 +79,9 @@ _OPTIONS = (
     click.option("--until", metavar="HH:MM", help="Deadline: the model is told what is left and saves in time."),
     click.option("--for", "lasting", metavar="TIME", help="The same, as a length of time: 90m, 10h."),
     click.option("--tools", metavar="NAMES", help="The only tools that the model sees, with commas between."),
-    click.option("--allow", multiple=True, metavar="RULE", help="Allow beforehand: 'publish hub:me/*, private'."),
+    click.option(
+        "--allow", multiple=True, metavar="RULE", help="Allow beforehand: 'publish hub:me/*, private, 3 times'."
+    ),
     click.option("--append-system", metavar="TEXT|@FILE", help="Text that follows the system prompt."),
     click.option("--output-schema", metavar="FILE", help="A JSON Schema that the answer must fit, else exit code 1."),
     click.option(
@@ -86,7 +92,8 @@ _OPTIONS = (
         show_default=True,
         help="What goes to stdout: the answer, one JSON object, or every event as a line of JSON.",
     ),
-    click.option("--offline", is_flag=True, help="Commands reach no host at all; packages come from the cache."),
+    click.option("--image", multiple=True, metavar="FILE", help="A PNG, JPEG, GIF or WebP that goes with the prompt."),
+    click.option("--offline/--online", default=None, help="Commands reach no host; packages come from the cache."),
     click.option("--level", metavar="LEVEL", help="Sandbox level: full, or walls (default: the best there is)."),
     click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     click.option("--take-over", is_flag=True, help="Take a session from a process that hangs."),
@@ -135,6 +142,8 @@ def run(prompt: str | None, resume: str | None, output: Format, quiet: bool, tak
 @click.argument("message", required=False)
 @click.option("--approve", multiple=True, metavar="CALL|all", help="Allow a held call.")
 @click.option("--deny", multiple=True, metavar="CALL|all", help="Refuse a held call; or a RULE, as in `run`.")
+@click.option("--times", type=click.IntRange(1, 999_999), metavar="N", help="With --approve: and the next N like it.")
+@click.option("--always-this-session", "always", is_flag=True, help="With --approve: and every further one like it.")
 @click.option("--reason", default="", help="What the model is told with it: the answer to a question, why not.")
 @_flags
 def resume(session: str, message: str | None, output: Format, quiet: bool, take_over: bool, **flags: Any) -> None:
@@ -142,7 +151,8 @@ def resume(session: str, message: str | None, output: Format, quiet: bool, take_
     with _uncollected():
         from ml_intern.cli import start
 
-    answers = start.Answers(flags.pop("approve"), flags.pop("deny"), flags.pop("reason"))
+    given = {name: flags.pop(name) for name in ("approve", "deny", "reason", "times", "always")}
+    answers = start.Answers(**given)
     sys.exit(start.resume(session, message, answers, start.Output(output, quiet), take_over, flags))
 
 
@@ -175,13 +185,46 @@ def show(session: str, **wanted: Any) -> None:
 
 
 @cli.command()
+@click.argument("what", nargs=-1, metavar="[ID|last] [PORT]")
+@click.option("--to", type=click.IntRange(1, 65_535), metavar="PORT", help="Port here (default: the same or the next).")
+def forward(what: tuple[str, ...], to: int | None) -> None:
+    """Reach a server that a command of a running session started inside the sandbox: TensorBoard, gradio, vite.
+
+    PORT is seen at http://127.0.0.1:PORT of this machine, by your own user alone, until Ctrl+C or the session's end.
+    Without PORT it lists the ports on which commands listen. Pages that you open there are the agent's and run in your
+    browser, outside the sandbox: they can send what they hold anywhere, and are given your browser's cookies of
+    127.0.0.1, unless you take a private window.
+    """
+    from ml_intern.cli import forward as door
+
+    sys.exit(door.forward(what, to))
+
+
+@cli.group(invoke_without_command=True)
 @click.option("--cwd", metavar="FOLDER", help="The workspace whose settings are shown (default: here).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-def settings(cwd: str | None, as_json: bool) -> None:
+@click.pass_context
+def settings(context: click.Context, cwd: str | None, as_json: bool) -> None:
     """Show every setting as a new session here would have it, and where it was said."""
+    if context.invoked_subcommand is not None:
+        return
     from ml_intern.cli import settings as door
 
     sys.exit(door.show(cwd, as_json))
+
+
+@settings.command("import")
+@click.argument("file", required=False, metavar="[FILE|-]")
+@click.option("--write", is_flag=True, help="Write it to your settings file; without this it is printed.")
+@click.option("--force", is_flag=True, help="Even if there is one: it is kept beside, as settings.toml.old.")
+def import_settings(file: str | None, write: bool, force: bool) -> None:
+    """Make settings of a config of huggingface/ml-intern (default: its cli_agent_config.json of this user).
+
+    What has no counterpart is told on stderr. Secrets are not copied.
+    """
+    from ml_intern.cli import settings as door
+
+    sys.exit(door.adopt(file, write=write, force=force))
 
 
 @cli.command()
@@ -211,6 +254,24 @@ def demo(workspace: str, seed: int) -> None:
 
 
 @cli.command()
+@click.argument("words", nargs=-1, metavar="[WORDS...]")
+@click.option("--provider", metavar="NAME", help="Only models of this provider: hf, openai, ollama, ...")
+@click.option("--local", is_flag=True, help="Only what servers on this machine serve.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), help="How many at most (default: 40; all with --json).")
+@click.option("--offline", is_flag=True, help="Ask only this machine; hosted models are those of lists that were kept.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def models(words: tuple[str, ...], **wanted: Any) -> None:
+    """List the models whose id or provider holds all of WORDS: window, price, abilities, who serves them, the key.
+
+    Prices are USD per million tokens, in/out; of a router's model those of the dearest provider that is live. With a
+    provider behind it (hf/ORG/NAME:PROVIDER) its own price and window hold.
+    """
+    from ml_intern.cli import models as door
+
+    sys.exit(door.show(words, door.Asked(**wanted)))
+
+
+@cli.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option("--attack", is_flag=True, help="Try to break out of the sandbox, in a workspace made for it.")
 def doctor(as_json: bool, attack: bool) -> None:
@@ -218,6 +279,29 @@ def doctor(as_json: bool, attack: bool) -> None:
     from ml_intern.cli import doctor as door
 
     sys.exit(door.attack(as_json) if attack else door.examine(as_json))
+
+
+@cli.command()
+@click.argument("provider", required=False)
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--list", "listed", is_flag=True, help="List the keys that are found, masked, and where each lies.")
+def login(provider: str | None, more: tuple[str, ...], listed: bool) -> None:
+    """Keep the key of PROVIDER (openai, anthropic, hf, google, ...): in the system's keyring where there is one, else
+    in a file that only you can read. It is asked for without an echo, or read from stdin. A key in the environment
+    goes before it.
+    """
+    from ml_intern.cli import login as door
+
+    sys.exit(door.listing() if listed else door.login(provider, more))
+
+
+@cli.command()
+@click.argument("provider")
+def logout(provider: str) -> None:
+    """Forget the key of PROVIDER that `login` kept."""
+    from ml_intern.cli import login as door
+
+    sys.exit(door.logout(provider))
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from typing import assert_never
 
-from ml_intern.record.commands import Answer, Command, Rename, Say, Stop, Undo
-from ml_intern.record.events import Event, Renamed, StopAsked, ToolAnswered, Undone, UserSaid
+from ml_intern.policy.grants import like
+from ml_intern.policy.judge import needs
+from ml_intern.policy.rules import parse_rules
+from ml_intern.record.commands import Answer, Command, Permit, Rename, Say, Stop, Undo
+from ml_intern.record.events import Event, Granted, Renamed, StopAsked, ToolAnswered, ToolHeld, Undone, UserSaid
 from ml_intern.record.log import Refusal
 from ml_intern.record.titles import clean_title
 from ml_intern.record.view import MAIN, View
@@ -24,6 +27,8 @@ def take_in(view: View, command: Command) -> Event | Refusal:
             return UserSaid(command.id, command.text, command.images, when, command.seen)
         case Answer():
             return _answer(view, command)
+        case Permit():
+            return _permit(view, command)
         case Stop():
             return stop_of(view, command, view.lane(MAIN).turn.started_seq)
         case Rename(title=title):
@@ -65,6 +70,31 @@ def lane_of(view: View, command: Command) -> str:
 
 
 def _answer(view: View, answer: Answer) -> Event | Refusal:
+    held = _held(view, answer)
+    if isinstance(held, Refusal):
+        return held
+    return ToolAnswered(answer.id, answer.call, answer.approve, answer.text, answer.by)
+
+
+def _permit(view: View, permit: Permit) -> Event | Refusal:
+    """What is asked of a person each time cannot be allowed for many."""
+    held = _held(view, permit)
+    if isinstance(held, Refusal):
+        return held
+    settings = view.settings
+    mode = settings.mode.mode if settings.mode is not None else "ask"
+    effects, on_floor = needs(held.effects, mode, parse_rules(settings.rules.rules))
+    once = "Approve this call alone: leave --times and --always-this-session out."
+    if on_floor:
+        return Refusal(f"Call {permit.call} {held.reason}: that is asked each time.", once)
+    if permit.times is not None and permit.times < 1:
+        return Refusal(f"{permit.times} more calls cannot be allowed.", "Give a whole number of 1 or more.")
+    if not (rules := like(effects)):
+        return Refusal(f"No rule can say what calls like {permit.call} would be.", once)
+    return Granted(permit.id, rules, permit.times, command=permit.id)
+
+
+def _held(view: View, answer: Answer | Permit) -> ToolHeld | Refusal:
     """An answer holds only for what was shown: the call must still be held under the same binding."""
     for lane in view.lanes.values():
         open_call = lane.calls.get(answer.call)
@@ -72,5 +102,5 @@ def _answer(view: View, answer: Answer) -> Event | Refusal:
             continue
         if open_call.held.binding != answer.binding:
             return Refusal("What this call would do has changed since it was shown.", "Look at it again.")
-        return ToolAnswered(answer.id, answer.call, answer.approve, answer.text, answer.by)
+        return open_call.held
     return Refusal(f"No call {answer.call} waits for an answer.", "`ml-intern show` lists what waits.")

@@ -89,7 +89,7 @@ def is_parcel(head: bytes) -> bool:
     """Whether a file that begins with the line `head` is one of these."""
     try:
         found: Any = json.loads(head)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "ml_intern_session" in found
 
@@ -130,7 +130,7 @@ def _entries(head: bytes) -> int:
 def _row(line: bytes) -> dict[str, Any]:
     try:
         found: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSettings("The file holds a line that is no JSON: it is damaged or was cut.", _REMEDY) from error
     if not isinstance(found, dict):
         raise BadSettings("The file holds a line that is no object: it is damaged.", _REMEDY)

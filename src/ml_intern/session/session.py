@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from ml_intern.agent.loop import Worker, close_attempt, work
@@ -22,8 +23,12 @@ _log = logging.getLogger(__name__)
 class Session:
     """Doors send commands and read entries and live items; everything else is behind the record."""
 
-    def __init__(self, worker: Worker, live: Live) -> None:
+    def __init__(
+        self, worker: Worker, live: Live, halt: Callable[[], Coroutine[None, None, None]] | None = None
+    ) -> None:
+        """`halt` ends what the session left running: a stop is for that, too."""
         self._worker = worker
+        self._halt = halt
         self._callers = 0
         self._run: asyncio.Task[Wait | Rest] | None = None
         self._step: asyncio.Task[Wait | Rest] | None = None
@@ -75,9 +80,12 @@ class Session:
     async def _work_to_rest(self) -> Wait | Rest:
         self._timer.start()
         try:
-            pause = await self._run_once()
+            pause = None
             while pause is None:
                 pause = await self._run_once()
+                if self._stops:
+                    # What follows a stop must not be what it ends.
+                    await asyncio.wait(self._stops)
             return pause
         finally:
             self._timer.stop()
@@ -117,7 +125,9 @@ class Session:
             await asyncio.wait([self._step])
 
     def _time_is_up(self, turn: int) -> None:
-        stop = asyncio.create_task(self._stop_turn(turn))
+        self._track(asyncio.create_task(self._stop_turn(turn)))
+
+    def _track(self, stop: asyncio.Task[None]) -> None:
         self._stops.add(stop)
         stop.add_done_callback(self._stops.discard)
 
@@ -133,5 +143,11 @@ class Session:
         for name, lane in self.log.view.lanes.items():
             if name != MAIN and lane.turn.open:
                 await self.log.add(StopAsked(stop.id, stop.reason), name)
-        if self._step is not None and self.log.view.lane(MAIN).turn.stopping is not None:
+        if self.log.view.lane(MAIN).turn.stopping is None:
+            return
+        if self._step is not None:
             self._step.cancel()
+        if self._halt is not None:
+            halting = asyncio.ensure_future(self._halt())
+            self._track(halting)
+            await halting
