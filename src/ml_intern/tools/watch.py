@@ -59,6 +59,8 @@ class Watch:
         return [*runs, *(each for each in stopped if each not in runs)]
 
     async def _ends(self) -> list[tuple[str, Mark, Ended]]:
+        if not marks.any_left(self._commands.folder):
+            return []
         found = await asyncio.to_thread(marks.marks, self._commands.folder)
         ends = [(key, mark, await self._ended(key)) for key, mark in found.items()]
         return [(key, mark, each) for key, mark, each in ends if each is not None]
