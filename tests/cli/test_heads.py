@@ -34,6 +34,7 @@ LINES: list[tuple[Event, list[str]]] = [
     (LimitsSet(300, None), ["limits: 300 steps a turn"]),
     (LimitsSet(3, 90.0), ["limits: 3 steps a turn, 90 s a turn"]),
     (LimitsSet(None, None), ["limits: none"]),
+    (LimitsSet(None, None, due=10**20), ["limits: all work ends 100000000000000000000 ms after 1970"]),
     (RulesSet((RuleGiven("deny", "write *.lock", "flag"),)), ["rule (flag): deny write *.lock"]),
     (RulesSet((), ("read", "find")), ["tools: read, find"]),
     (RulesSet(()), []),

@@ -128,6 +128,7 @@ FLAGS: dict[str, Row] = {
     "for no time": flagged("--for 0 is not a length of time", "--for", "0"),
     "for a negative time": flagged("is not a length of time", "--for=-1h"),
     "for in words": flagged("--for ever is not a length of time", "--for", "ever"),
+    "for all time": flagged("--for 99999999h is longer than a year", "--for", "99999999h"),
     "two deadlines": flagged("--until", "--until", "06:00", "--for", "1h"),
     "an unknown tool": flagged("There is no tool 'raed'", "--tools", "raed", begins=True),
     "no tools": flagged("--tools names no tool", "--tools", ""),

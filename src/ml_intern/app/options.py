@@ -70,6 +70,9 @@ class Option(Struct, frozen=True):
                 return bool(below) and not value
 
 
+LONGEST_S = 366 * 24 * 3600.0
+
+
 def seconds_of(text: str, origin: str) -> float:
     """Seconds of `90`, `90s`, `15m`, `1.5h`, `1h30m`."""
     found = _DURATION.fullmatch(text.strip().lower())
@@ -77,6 +80,8 @@ def seconds_of(text: str, origin: str) -> float:
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
         raise BadSettings(f"{origin} {text} is not a length of time.", "Write it as 90s, 15m, 2h or 1h30m.")
+    if total > LONGEST_S:
+        raise BadSettings(f"{origin} {text} is longer than a year.", "Leave it out for no limit.")
     return total
 
 

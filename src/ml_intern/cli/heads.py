@@ -102,4 +102,8 @@ def _of_person(entry: Entry) -> list[str]:
 
 
 def _moment(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_ms / 1000))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_ms / 1000))
+    except (OSError, OverflowError, ValueError):
+        # A record that was brought along may say anything.
+        return f"{at_ms} ms after 1970"
