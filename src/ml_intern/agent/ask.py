@@ -7,12 +7,16 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from functools import partial
+from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ml_intern.agent.context import Head, bound_tokens, make_request
+from ml_intern.agent.chain import Chains, first_link, followed, goes_on, next_link
+from ml_intern.agent.context import Head, bound_tokens, guessed_tokens, make_request, reply_tokens
 from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
+from ml_intern.agent.share import HELD_BY_OTHERS, freed, others_hold
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import ModelError, NoServer, Unreachable
 from ml_intern.base.ids import new_id
@@ -34,8 +38,8 @@ from ml_intern.record.events import (
 from ml_intern.record.folds.purse import Purse
 from ml_intern.record.live import Live, LiveItem
 from ml_intern.record.log import Log, Refusal
-from ml_intern.record.messages import Reply
-from ml_intern.record.next import MOST_FAILURES
+from ml_intern.record.messages import Prices, Reply
+from ml_intern.record.next import MOST_FAILURES, Rest, next_step
 from ml_intern.record.secrets import CleanStream
 from ml_intern.record.view import View
 
@@ -43,6 +47,8 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 900.0
 """A provider that wants a longer pause than this is as good as gone for an unattended turn."""
+LONGEST_WITH_OTHERS_S = 60.0
+"""The same, where another model of the chain could answer meanwhile."""
 
 
 _Claim = tuple[str, Micro | None]
@@ -50,7 +56,10 @@ _Claim = tuple[str, Micro | None]
 
 
 class Asker(Struct, frozen=True):
-    """Asks the models of one session. `heads` are what each role is told before the conversation."""
+    """Asks the models of one session. `heads` are what each role is told before the conversation.
+
+    `models` answer a role, and `chains` are all that may; a role that is in neither follows `main`.
+    """
 
     log: Log
     live: Live
@@ -58,17 +67,23 @@ class Asker(Struct, frozen=True):
     models: Mapping[Role, Model]
     heads: Mapping[Role, Head]
     day: Day = EveryDay()
+    chains: Chains = MappingProxyType({})
 
     async def ask(self, lane: str, role: Role = "main") -> None:
-        """Make one attempt and record how it went, or end the turn where the purse cannot pay for one.
+        """Make one attempt and record how it went, or end the turn where the purse cannot pay for one; for an aside of
+        the conversation nothing happens then.
 
         Raises:
             asyncio.CancelledError: stopped; what came so far is recorded if a person asked for the stop.
             SessionError: the record can no longer be written.
         """
         await self._close_lost(lane)
+        await self._begin(lane, role)
         key, left = new_id(), await self.day.left()
         wanted = self._propose(self.log.view, lane, role, (key, left))
+        if isinstance(wanted, Refusal):
+            await freed(self.log, lane)
+            return
         if isinstance(wanted, ModelAsked) and not await self.day.reserve(key, wanted.reserved):
             return  # Another session was faster: the loop asks again, with what is left now.
         entry = await self.log.add(lambda view: self._granted(view, lane, role, (key, left), wanted), lane)
@@ -78,18 +93,64 @@ class Asker(Struct, frozen=True):
         elif isinstance(wanted, ModelAsked):
             self.day.book(key, 0)
 
+    async def go_on(self, lane: str) -> bool:
+        """Let the next model of the chain answer where one failed for good; says whether there is one.
+
+        Raises:
+            SessionError: the record can no longer be written.
+        """
+        return not isinstance(await self.log.add(lambda view: self._next(view, lane), lane), Refusal)
+
+    def _next(self, view: View, lane: str) -> ModelChosen | Refusal:
+        match next_step(view, lane, self.clock.now_ms()):
+            case Rest(ending=ending) if ending is not None and ending.reason == "failed":
+                role = asked.role if (asked := view.lane(lane).turn.failed_at) is not None else "main"
+                size = partial(guessed_tokens, view, lane, self._head(role))
+                return next_link(view, lane, self.chains, size) or Refusal("Nobody else is left.")
+            case _:
+                return Refusal("The turn does not end on a failure.")
+
+    async def _begin(self, lane: str, role: Role) -> None:
+        """A turn begins with the first model of the chain, whoever answered before."""
+
+        def propose(view: View) -> ModelChosen | Refusal:
+            size = partial(guessed_tokens, view, lane, self._head(role))
+            return first_link(view, lane, self.chains, role, size) or Refusal("It answers already.")
+
+        if not isinstance(propose(self.log.view), Refusal):
+            await self.log.add(propose, lane)
+
+    def _head(self, role: Role) -> Head:
+        return self.heads[role] if role in self.heads else self.heads["main"]
+
+    def _model(self, role: Role, model: str) -> Model:
+        """The access to `model`, which answers `role`."""
+        own = followed(self.log.view, role)
+        found = next((link.model for link in self.chains.get(own, ()) if link.chosen.model == model), None)
+        return found or self.models[own if own in self.models else "main"]
+
+    def _prices(self, role: Role, model: str) -> Prices | None:
+        """The rates that the attempt was reserved at, whoever answers the role by now."""
+        own = followed(self.log.view, role)
+        found = next((link.chosen for link in self.chains.get(own, ()) if link.chosen.model == model), None)
+        return (found or self.log.view.settings.model_of(role)).prices
+
     def _granted(self, view: View, lane: str, role: Role, claim: _Claim, granted: Event) -> Event | Refusal:
         """The attempt as the view is now, unless it would take more of the day than was reserved."""
         proposed = self._propose(view, lane, role, claim)
         if isinstance(proposed, ModelAsked) and isinstance(granted, ModelAsked):
             return proposed if proposed.reserved <= granted.reserved else Refusal("A message came in.")
-        return proposed if isinstance(proposed, TurnEnded) else Refusal("The budget was raised.")
+        ends = isinstance(proposed, TurnEnded) and not self._head(role).aside
+        return proposed if ends else Refusal("The budget was raised.")
 
-    def _propose(self, view: View, lane: str, role: Role, claim: _Claim) -> ModelAsked | TurnEnded:
+    def _propose(self, view: View, lane: str, role: Role, claim: _Claim) -> ModelAsked | TurnEnded | Refusal:
         key, left = claim
-        chosen, head = view.settings.models[role], self.heads[role]
-        bound = bound_tokens(view, lane, head)
-        quote = quote_attempt(_with_day(view.purse, left), chosen, bound)
+        chosen, head = view.settings.model_of(role), self._head(role)
+        bound = bound_tokens(view, lane, head, chosen.model)
+        room = reply_tokens(view, lane, head, chosen)
+        quote = quote_attempt(_with_day(view.purse, left), chosen, bound, room)
+        if quote is None and not head.aside and others_hold(view, lane):
+            return HELD_BY_OTHERS
         if quote is None and left is not None and left < view.purse.free:
             return TurnEnded("budget", spent_words(left), REMEDY)
         if quote is None:
@@ -97,7 +158,8 @@ class Asker(Struct, frozen=True):
             left = show(Micro(view.purse.free))
             what = f"The budget cannot pay for another reply: {left} of {cap} is left."
             return TurnEnded("budget", what, "Resume the session with a higher --budget.")
-        return ModelAsked(key, role, chosen.model, quote.reserved, bound, quote.max_output, head.digest)
+        expected = guessed_tokens(view, lane, head)
+        return ModelAsked(key, role, chosen.model, quote.reserved, bound, quote.max_output, head.digest, expected)
 
     async def _close_lost(self, lane: str) -> None:
         """An attempt found open is one whose process died: it may have been billed, so its worst case is booked."""
@@ -109,12 +171,13 @@ class Asker(Struct, frozen=True):
 
     async def _attempt(self, lane: str, role: Role, asked: ModelAsked) -> None:
         begun = self.clock.now_ms()
-        shown = _Shown(self.live, self.log, lane, asked.attempt)
-        request = make_request(self.log.view, lane, self.heads[role], asked.max_output)
-        chosen = self.log.view.settings.models[role]
+        head = self._head(role)
+        shown = _Shown(Live() if head.aside else self.live, self.log, lane, asked.attempt)
+        request = make_request(self.log.view, lane, head, asked.max_output)
+        prices = self._prices(role, asked.model)
         try:
             finished = await _consume(
-                self.models[role], request, lambda item: shown.show(item, self.clock.now_ms() - begun)
+                self._model(role, asked.model), request, lambda item: shown.show(item, self.clock.now_ms() - begun)
             )
         except ModelError as error:
             await self._failed(lane, asked, error)
@@ -123,12 +186,13 @@ class Asker(Struct, frozen=True):
             await self._stopped(lane, asked, shown)
             raise
         total_ms = self.clock.now_ms() - begun
-        await self.log.add(_replied(asked, chosen, finished, shown.first_ms or total_ms, total_ms), lane)
+        await self.log.add(_replied(asked, prices, finished, shown.first_ms or total_ms, total_ms), lane)
 
     async def _failed(self, lane: str, asked: ModelAsked, error: ModelError) -> None:
         """An answer that is an error was not billed; a request that was cut may have been: its worst case is booked."""
-        too_long = error.retry_after_s is not None and error.retry_after_s > LONGEST_RETRY_AFTER_S
-        never_there = isinstance(error, NoServer) and not _has_answered(self.log.view, lane)
+        longest = LONGEST_WITH_OTHERS_S if goes_on(self.log.view, lane, self.chains) else LONGEST_RETRY_AFTER_S
+        too_long = error.retry_after_s is not None and error.retry_after_s > longest
+        never_there = isinstance(error, NoServer) and not _has_answered(self.log.view, lane, asked.model)
         cost = asked.reserved if error.may_be_billed else 0
         failed = ModelFailed(
             asked.attempt,
@@ -164,12 +228,14 @@ async def _consume(model: Model, request: Request, show: Callable[[Delta], None]
     raise Unreachable("The model's answer ended without its end.", "It is asked again.", may_be_billed=True)
 
 
-def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_ms: int, total_ms: int) -> ModelReplied:
+def _replied(
+    asked: ModelAsked, prices: Prices | None, finished: Finished, first_ms: int, total_ms: int
+) -> ModelReplied:
     usage = finished.usage
-    cost = asked.reserved if usage is None or chosen.prices is None else price_of(chosen.prices, usage)
+    cost = asked.reserved if usage is None or prices is None else price_of(prices, usage)
     return ModelReplied(
         asked.attempt,
-        finished.reply,
+        replace(finished.reply, by=asked.model),
         usage,
         cost,
         finished.finish,
@@ -178,6 +244,7 @@ def _replied(asked: ModelAsked, chosen: ModelChosen, finished: Finished, first_m
         total_ms,
         bound=usage is None,
         overrun=cost > asked.reserved,
+        role=asked.role,
     )
 
 
@@ -186,8 +253,10 @@ def _with_day(purse: Purse, left: Micro | None) -> Purse:
     return purse if left is None else replace(purse, cap=min(purse.cap or 0, purse.committed + left))
 
 
-def _has_answered(view: View, lane: str) -> bool:
-    return any(isinstance(line.message, Reply) for line in view.lane(lane).transcript.lines)
+def _has_answered(view: View, lane: str, model: str) -> bool:
+    """Whether this model, or one that nobody wrote down, gave a reply that is still there."""
+    replies = (line.message for line in view.lane(lane).transcript.lines if isinstance(line.message, Reply))
+    return any(each.by in {"", model} for each in replies)
 
 
 def _wait_s(failures: int, retry_after_s: float | None) -> float:

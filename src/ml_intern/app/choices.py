@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ml_intern.app.grants import grant_events, split_rules
-from ml_intern.app.options import nearest
+from ml_intern.app.options import OFF, nearest
 from ml_intern.app.places import find_places
 from ml_intern.app.settings import DEFAULT_BUDGET, DEFAULT_STEPS, Launch
 from ml_intern.base.errors import BadSettings
@@ -21,7 +21,17 @@ from ml_intern.model.learned import LOOPBACK_S, REMOTE_S, Lesson
 from ml_intern.model.local import no_model
 from ml_intern.model.port import Model, ModelInfo
 from ml_intern.model.served import Known, known
-from ml_intern.record.events import BriefSet, CapSet, Event, LimitsSet, ModelChosen, ModeSet, RulesSet
+from ml_intern.record.events import (
+    BriefSet,
+    CapSet,
+    Effort,
+    Event,
+    GuardsSet,
+    LimitsSet,
+    ModelChosen,
+    ModeSet,
+    RulesSet,
+)
 from ml_intern.record.messages import Image
 from ml_intern.record.view import View
 from ml_intern.toolkit.tool import Tool
@@ -63,13 +73,22 @@ async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | 
         BadSettings: no model, no key, an unknown provider, a model that is not served or cannot see what was sent
             along, or a price that is not known, so that no cap could hold.
     """
-    if played is None and launch.model is None and recorded is not None and recorded.model in players:
-        played = players[recorded.model]()
-    if played is not None:
-        return _seeing(launch, Choice(_event(played.info, ""), lambda _: played.model, played.info.images is not False))
     model = launch.model or (recorded.model if recorded is not None else None)
+    if played is not None:
+        return _seeing(launch, _played(played))
     if model is None:
         raise await no_model(launch.environ)
+    return _seeing(launch, await chosen(launch, model, recorded, players))
+
+
+async def chosen(launch: Launch, model: str, recorded: ModelChosen | None, players: Players) -> Choice:
+    """This model, as the launch's other settings and, where it is the same one, the record say.
+
+    Raises:
+        BadSettings: as `choose`.
+    """
+    if model in players:
+        return _played(players[model]())
     same = recorded is not None and model == recorded.model
     base_url = launch.base_url or (recorded.base_url if recorded is not None and same else "")
     own = recorded.bill_to if recorded is not None and same else ""
@@ -94,8 +113,13 @@ async def choose(launch: Launch, recorded: ModelChosen | None, played: Played | 
 
     lesson = _lesson(endpoint, cache)
     note = _note(found, recorded, event, is_kept=is_kept)
-    make = _maker(endpoint, info, lesson)
-    return _seeing(launch, Choice(event, make, info.images is not False, note, endpoint, lesson))
+    effort = launch.effort or (recorded.effort if recorded is not None else None)
+    make = _maker(endpoint, info, lesson, effort)
+    return Choice(replace(event, effort=effort), make, info.images is not False, note, endpoint, lesson)
+
+
+def _played(played: Played) -> Choice:
+    return Choice(_event(played.info, ""), lambda _: played.model, played.info.images is not False)
 
 
 def _seeing(launch: Launch, choice: Choice) -> Choice:
@@ -106,7 +130,7 @@ def _seeing(launch: Launch, choice: Choice) -> Choice:
     return choice
 
 
-def _maker(endpoint: Endpoint, info: ModelInfo, lesson: Lesson) -> Callable[[LoadImage], Model]:
+def _maker(endpoint: Endpoint, info: ModelInfo, lesson: Lesson, effort: Effort | None) -> Callable[[LoadImage], Model]:
     sees = info.images is not False
 
     def make(load: LoadImage) -> Model:
@@ -115,15 +139,16 @@ def _maker(endpoint: Endpoint, info: ModelInfo, lesson: Lesson) -> Callable[[Loa
         if endpoint.provider.wire == "messages":
             from ml_intern.model.wire.messages import MessagesModel
 
-            return MessagesModel(endpoint, load_image=load if sees else None, lesson=lesson)
+            return MessagesModel(endpoint, load_image=load if sees else None, lesson=lesson, effort=effort)
         if endpoint.provider.wire == "adapted":
             from ml_intern.model.providers.adapter import AdaptedModel
 
-            return AdaptedModel(endpoint, load_image=load if sees else None)
+            return AdaptedModel(endpoint, load_image=load if sees else None, effort=effort)
         from ml_intern.model.wire.chat import ChatModel
 
         has_tools = info.tools is not False
-        return ChatModel(endpoint, load_image=load if sees else None, has_tools=has_tools, lesson=lesson)
+        images = load if sees else None
+        return ChatModel(endpoint, load_image=images, has_tools=has_tools, lesson=lesson, effort=effort)
 
     return make
 
@@ -150,20 +175,21 @@ def _lesson(endpoint: Endpoint, cache: Path) -> Lesson:
     return Lesson(cache / "learned.json", model, endpoint.base_url, lasts_s=lasts_s)
 
 
-def settings_events(view: View, launch: Launch, choice: Choice, tools: Iterable[Tool]) -> list[Event]:
+def settings_events(view: View, launch: Launch, models: Iterable[ModelChosen], tools: Iterable[Tool]) -> list[Event]:
     """What must be recorded so that the session runs as `launch` asks; nothing for what stays as it was.
 
     Raises:
         BadSettings: the new cap is below what is already spent, or `--tools` names what is no tool.
     """
-    events: list[Event] = [] if view.settings.models.get("main") == choice.event else [choice.event]
+    now = view.settings.models
+    events: list[Event] = [each for each in models if each.role not in now or replace(now[each.role], why="") != each]
     cap = launch.budget if launch.budget is not None else view.purse.cap
     cap = usd(DEFAULT_BUDGET) if cap is None else cap
     if launch.budget is not None and launch.budget < view.purse.spent:
         spent = f"--budget {show(launch.budget)} is less than what this session has spent."
         raise BadSettings(spent, f"It has spent {show(usd(view.purse.spent / 1_000_000))}: give more than that.")
     events += [CapSet(cap, "user")] if cap != view.purse.cap else []
-    events += [*_mode_events(view, launch), *_limit_events(view, launch)]
+    events += [*_mode_events(view, launch), *_limit_events(view, launch), *_guard_events(view, launch)]
     seen_tools(tools, launch.tools)
     return [*events, *_rule_events(view, launch), *_brief_events(view, launch)]
 
@@ -193,11 +219,23 @@ def _mode_events(view: View, launch: Launch) -> list[Event]:
     return [wanted] if wanted != now else []
 
 
+def _guard_events(view: View, launch: Launch) -> list[Event]:
+    now = view.settings.guards
+    repeats, stall = _patience(launch.guard_repeats, now.repeats), _patience(launch.guard_stall, now.stall)
+    wanted = GuardsSet(repeats, stall, now.plan if launch.guard_plan is None else launch.guard_plan)
+    return [wanted] if wanted != now else []
+
+
+def _patience(said: int | None, now: int | None) -> int | None:
+    return now if said is None else None if said >= OFF else said
+
+
 def _limit_events(view: View, launch: Launch) -> list[Event]:
     now = view.settings.limits
     steps = launch.max_steps or now.max_steps or DEFAULT_STEPS
     due, since = (now.due, now.since) if launch.due is None else (launch.due, launch.since)
-    wanted = LimitsSet(steps, launch.max_time_s or now.max_time_s, due, since)
+    share = launch.compact_at or now.compact_at
+    wanted = LimitsSet(steps, launch.max_time_s or now.max_time_s, due, since, share)
     return [wanted] if wanted != now else []
 
 

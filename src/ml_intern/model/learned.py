@@ -22,12 +22,16 @@ LOOPBACK_S = HOUR_S
 class Learned(Struct, frozen=True, omit_defaults=True):
     """What is known of one model at one address. The defaults: nothing was refused.
 
-    `tools`: it takes tools; `marks`: marks of what is to be cached; `most_output`: tokens of its longest reply.
+    `tools`: it takes tools; `marks`: marks of what is to be cached; `most_output`: tokens of its longest reply;
+    `efforts`: the efforts that it takes, None: no other than was asked for; `adaptive`: whether it thinks by effort,
+    not within a budget.
     """
 
     tools: bool = True
     marks: bool = True
     most_output: int | None = None
+    efforts: tuple[str, ...] | None = None
+    adaptive: bool | None = None
 
 
 class _Kept(Struct, frozen=True):
@@ -62,6 +66,11 @@ class Lesson:
             (new.marks != old.marks, "takes no cache marks, so none are sent"),
             (new.most_output != old.most_output, f"gives at most {new.most_output or 0:,} tokens a reply"),
         )
+        if new.efforts != old.efforts and new.efforts is not None:
+            only = f"takes only these efforts: {', '.join(new.efforts)}"
+            facts = (*facts, (True, only if new.efforts else "takes no effort, so it thinks as it does by itself"))
+        if new.adaptive != old.adaptive:
+            facts = (*facts, (True, f"thinks {'by effort' if new.adaptive else 'within a budget'}"))
         where = f"{self._model} at {self._base_url}" if self._base_url else self._model
         lasting = f"{self._lasts_s / DAY_S:.0f} days" if self._lasts_s >= DAY_S else f"{self._lasts_s / HOUR_S:.0f} h"
         return [f"learned: {where} {fact} (kept for {lasting})" for is_new, fact in facts if is_new]

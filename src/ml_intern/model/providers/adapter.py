@@ -8,7 +8,7 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from httpx2 import HTTPError
 from pydantic_ai.direct import model_request_stream
@@ -40,6 +40,7 @@ from ml_intern.model.providers.history import History, arguments_of, finished
 from ml_intern.model.wire import errors
 from ml_intern.model.wire.exchange import IDLE_S, LoadImage
 from ml_intern.model.wire.screen import Screen
+from ml_intern.record.events import Effort
 from ml_intern.record.messages import Reply
 
 # What a provider has no setting for we do without: the bound on a reply is none of these.
@@ -62,6 +63,7 @@ class AdaptedModel:
         load_image: LoadImage | None = None,
         idle_s: float = IDLE_S,
         model: TheirModel | None = None,
+        effort: Effort | None = None,
     ) -> None:
         """`idle_s`: how long the server may be silent, before its first word and between two. `model` is asked instead
         of the one that the endpoint names.
@@ -72,7 +74,10 @@ class AdaptedModel:
         self._open = AsyncExitStack()
         self._endpoint = endpoint
         self._load_image = load_image
-        self._idle_s = idle_s
+        self._settings = ModelSettings(max_retries=0, timeout=idle_s, cache=True)
+        if effort is not None:
+            # What the model does not know of it, their layer leaves out.
+            self._settings["thinking"] = False if effort == "off" else effort
         self._model = model or make(endpoint, self._open)
         self._history = History(ADAPTED[endpoint.provider.id].kind, self._model.system)
         self._pictures: dict[str, bytes] = {}
@@ -97,14 +102,19 @@ class AdaptedModel:
         """Close the connections."""
         await self._open.aclose()
 
+    @property
+    def _idle_s(self) -> float:
+        return cast("float", self._settings.get("timeout", IDLE_S))
+
     async def _attempt(self, request: Request) -> AsyncGenerator[Delta | Finished]:
         if not self._is_open:
             self._is_open = True
             await self._open.enter_async_context(self._model)
         await self._load(request)
         screen = Screen(request.tools, is_spoken=False)
-        messages = self._history.of(request.system, request.messages, self._pictures)
-        settings = ModelSettings(max_tokens=request.max_output, max_retries=0, timeout=self._idle_s, cache=True)
+        told = [each.told_to(self._endpoint.id) if isinstance(each, Reply) else each for each in request.messages]
+        messages = self._history.of(request.system, told, self._pictures)
+        settings: ModelSettings = {**self._settings, "max_tokens": request.max_output}
         tools = [
             # The schema goes as it is: what is strict rewrites it.
             ToolDefinition(name=each.name, parameters_json_schema=each.parameters, description=each.text, strict=False)

@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ml_intern.base.errors import ModelError
+from ml_intern.base.errors import BadRequest, ModelError
 from ml_intern.model.catalog import Endpoint
+from ml_intern.model.effort import chat_fields, left_after, names_it, nearest, taken
 from ml_intern.model.learned import Lesson
 from ml_intern.model.port import Delta, Finished, Request
 from ml_intern.model.wire.assemble import Assembly
@@ -16,6 +17,7 @@ from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
 from ml_intern.model.wire.reading import Reading
 from ml_intern.model.wire.screen import Screen
 from ml_intern.model.wire.spoken import Speaker, has_no_tools
+from ml_intern.record.events import Effort
 
 
 class ChatModel:
@@ -29,11 +31,13 @@ class ChatModel:
         idle_s: float = IDLE_S,
         has_tools: bool = True,
         lesson: Lesson | None = None,
+        effort: Effort | None = None,
     ) -> None:
         """`idle_s`: how long the server may be silent, before its first byte and between two. `has_tools`: whether the
         model has calls of its own; where it turns out that it has not, they are put into words from then on, and
-        `lesson` gets to know it.
+        `lesson` gets to know it. `effort`: how much it is to think; what it refuses of that `lesson` gets to know, too.
         """
+        self._effort: Effort | None = effort
         self._lesson = lesson or Lesson()
         self._speaker = None if has_tools and self._lesson.learned.tools else Speaker()
         self._endpoint = endpoint
@@ -56,14 +60,12 @@ class ChatModel:
                 async for item in stream:
                     yield item
         except ModelError as error:
-            has_learned = self._speaker is None and bool(request.tools) and has_no_tools(error)
+            has_learned = self._learns(error, request)
             if not has_learned:
                 raise
         if has_learned:
-            # The refusal cost nothing.
-            self._speaker = Speaker()
-            self._lesson.learned = replace(self._lesson.learned, tools=False)
-            async with aclosing(self._attempt(request)) as stream:
+            # The refusal cost nothing, and the next one would be another.
+            async with aclosing(self.ask(request)) as stream:
                 async for item in stream:
                     yield item
 
@@ -71,9 +73,34 @@ class ChatModel:
         """Close the connections."""
         await self._exchange.aclose()
 
+    @property
+    def _sent(self) -> Effort | None:
+        """The effort that is asked for: the nearest one that the model takes."""
+        takes = taken(self._endpoint.provider.id, self._lesson.learned.efforts)
+        return nearest(self._effort, takes) if self._effort else None
+
+    def _learns(self, error: ModelError, request: Request) -> bool:
+        """Whether the next request will be another one."""
+        learned, sent = self._lesson.learned, self._sent
+        is_refused = isinstance(error, BadRequest) and not error.may_be_billed
+        if self._speaker is None and request.tools and has_no_tools(error):
+            self._speaker = Speaker()
+            self._lesson.learned = replace(learned, tools=False)
+            return True
+        if is_refused and sent and names_it(error.what, sent):
+            left = left_after(error.what, sent, self._endpoint.provider.id, learned.efforts)
+            self._lesson.learned = replace(learned, efforts=left)
+            return True
+        if is_refused and learned.marks and "cache_control" in error.what:
+            self._lesson.learned = replace(learned, marks=False)
+            return True
+        return False
+
     async def _attempt(self, request: Request) -> AsyncGenerator[Delta | Finished]:
         sent = self._speaker.said(request) if self._speaker else request
-        body = self._encoder.body(sent, await self._pictures(sent))
+        more = chat_fields(self._endpoint.provider.id, self._sent)
+        marks = self._lesson.learned.marks
+        body = self._encoder.body(sent, await self._pictures(sent), more, is_marked=marks)
         is_routed = self._endpoint.provider.session == "x-hf-session-id"
         headers = {"x-hf-session-id": request.session} if is_routed else {}
         screen = Screen(request.tools, is_spoken=self._speaker is not None)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from operator import is_
+from types import MappingProxyType
 from typing import Any, assert_never
 
 from ml_intern.model.catalog import Endpoint
@@ -17,6 +18,11 @@ from ml_intern.record.messages import Answered, Asked, Call, Image, Message, Rep
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_TEXT_MARKED = {"type": "text", "text": "", "cache_control": {"type": "ephemeral"}}
+_MARKED_ROWS = 2
+"""The row that was last in the request before is marked, too (see wire/turns.py)."""
 
 Pictures = Mapping[str, bytes]
 """The bytes of images by their hash; what is missing is named in words."""
@@ -35,7 +41,7 @@ class Encoder:
         self._rows: list[bytes] = []
         self._asked = ""
         self._loose: list[dict[str, Any]] = []
-        self._frame: tuple[str, Sequence[ToolSpec]] | None = None
+        self._frame: tuple[str, Sequence[ToolSpec], str] | None = None
         self._head = b""
 
     def new_images(self, request: Request) -> list[Image]:
@@ -43,30 +49,38 @@ class Encoder:
         fresh = request.messages[len(self._seen) if self._goes_on(request) else 0 :]
         return [image for each in fresh if not isinstance(each, Reply) for image in each.images]
 
-    def body(self, request: Request, pictures: Pictures) -> bytes:
-        """The body of `request`."""
+    def body(
+        self, request: Request, pictures: Pictures, more: Mapping[str, Any] = _NOTHING, *, is_marked: bool = True
+    ) -> bytes:
+        """The body of `request`, with the fields of `more` at its head. `is_marked`: what is to be cached may be marked
+        where that is wanted at all.
+        """
         if not self._goes_on(request):
             self._seen, self._rows, self._loose = [], [], []
             self._asked, self._version = "", request.version
         for message in request.messages[len(self._seen) :]:
             self._append(message, pictures)
             self._seen.append(message)
-        if self._frame != (request.system, request.tools):
-            self._frame, self._head = (request.system, request.tools), self._framed(request)
+        mark = is_marked and _takes_marks(self._endpoint)
+        frame = (request.system, request.tools, _ENCODE([{**more}, mark]))
+        if self._frame != frame:
+            self._frame, self._head = frame, self._framed(request, more, is_marked=mark)
         loose = [_answers_images(self._loose)] if self._loose else []
         limit = f'],"{self._endpoint.provider.limit}":{request.max_output}}}'
-        return b"".join((self._head, b",".join((*self._rows, *loose)), limit.encode()))
+        rows = [*self._rows, *loose]
+        return b"".join((self._head, b",".join(_marked(rows) if mark else rows), limit.encode()))
 
     def _goes_on(self, request: Request) -> bool:
         """Whether the messages begin with those that are already encoded."""
         messages, seen = request.messages, self._seen
         return self._version == request.version and len(messages) >= len(seen) and all(map(is_, seen, messages))
 
-    def _framed(self, request: Request) -> bytes:
+    def _framed(self, request: Request, more: Mapping[str, Any], *, is_marked: bool) -> bytes:
         fields: dict[str, Any] = {
             "model": self._endpoint.model,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **more,
         }
         if self._endpoint.provider.session == "prompt_cache_key":
             fields["prompt_cache_key"] = request.session
@@ -78,7 +92,8 @@ class Encoder:
                 }
                 for each in request.tools
             ]
-        system = [_row({"role": "system", "content": request.system}), b""] if request.system else []
+        said: Any = [_TEXT_MARKED | {"text": request.system}] if is_marked else request.system
+        system = [_row({"role": "system", "content": said}), b""] if request.system else []
         return _row(fields)[:-1] + b',"messages":[' + b",".join(system)
 
     def _append(self, message: Message, pictures: Pictures) -> None:
@@ -96,7 +111,8 @@ class Encoder:
                 return
             case Reply():
                 self._asked = ""
-                self._rows.append(_row(_assistant(message, keeps_thinking=self._endpoint.provider.keeps_thinking)))
+                said = message.told_to(self._endpoint.id)
+                self._rows.append(_row(_assistant(said, keeps_thinking=self._endpoint.provider.keeps_thinking)))
             case Asked():
                 self._ask(message, pictures)
             case _:
@@ -113,6 +129,27 @@ class Encoder:
             self._rows.pop()
         self._asked = f"{self._asked}\n\n{message.text}" if self._asked else message.text
         self._rows.append(_row({"role": "user", "content": self._asked}))
+
+
+def _takes_marks(endpoint: Endpoint) -> bool:
+    """OpenRouter passes marks on to Anthropic's models, which cache nothing without:
+    https://openrouter.ai/docs/features/prompt-caching.
+    """
+    name = endpoint.model.lower()
+    return endpoint.provider.id == "openrouter" and (name.startswith("anthropic/") or "claude" in name)
+
+
+def _marked(rows: Sequence[bytes]) -> list[bytes]:
+    """The rows with the last two of plain text that are not the model's marked."""
+    marked, left = [*rows], _MARKED_ROWS
+    for at in range(len(rows) - 1, -1, -1):
+        row: dict[str, Any] = json.loads(rows[at]) if left else {}
+        if row.get("role") in {"user", "tool"} and isinstance(row["content"], str) and row["content"].strip():
+            marked[at] = _row(row | {"content": [_TEXT_MARKED | {"text": row["content"]}]})
+            left -= 1
+        if not left:
+            break
+    return marked
 
 
 def _assistant(reply: Reply, *, keeps_thinking: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ml_intern.base.errors import BadRequest
 from ml_intern.model.catalog import Endpoint
+from ml_intern.model.effort import Fields, is_adaptive, left_after, message_fields, names_it, nearest, taken
 from ml_intern.model.learned import Lesson
 from ml_intern.model.port import Delta, Finished, Request
 from ml_intern.model.wire.blocks import Blocks
@@ -16,10 +17,14 @@ from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
 from ml_intern.model.wire.reading import Reading
 from ml_intern.model.wire.shapes import items
 from ml_intern.model.wire.turns import TurnEncoder
+from ml_intern.record.events import Effort
+from ml_intern.record.messages import Asked
 
 VERSION = "2026-10-21"
 """https://platform.claude.com/docs/en/api/versioning."""
 
+# Within a budget a turn cannot begin to think after its first calls.
+_NOT_BEGUN = re.compile(r"must start with a thinking block|Expected `?thinking", re.IGNORECASE)
 _STALE = re.compile(r"signature|thinking(?:`)? block", re.IGNORECASE)
 # Gateways that only resemble the API.
 _NO_MARKS = re.compile(r"cache_control", re.IGNORECASE)
@@ -36,10 +41,13 @@ class MessagesModel:
         load_image: LoadImage | None = None,
         idle_s: float = IDLE_S,
         lesson: Lesson | None = None,
+        effort: Effort | None = None,
     ) -> None:
         """`idle_s`: how long the server may be silent, before its first byte and between two. `lesson`: what is known
-        of the server, and gets what it is found not to take.
+        of the server, and gets what it is found not to take. `effort`: how much the model is to think.
         """
+        self._effort: Effort | None = effort
+        self._quiet_for = -1
         self._lesson = lesson or Lesson()
         self._endpoint = endpoint
         self._encoder = TurnEncoder(endpoint, self._lesson)
@@ -54,13 +62,14 @@ class MessagesModel:
         Raises:
             ModelError: the attempt failed, before or in mid-stream.
         """
-        body, has_learned = self._encoder.body(request, await self._pictures(request)), False
+        more = self._thinking(request)
+        body, has_learned = self._encoder.body(request, await self._pictures(request), more), False
         try:
             async with aclosing(self._exchange.stream(body, {}, self._reading)) as stream:
                 async for item in stream:
                     yield item
         except BadRequest as error:
-            has_learned = not error.may_be_billed and self._learns(error)
+            has_learned = not error.may_be_billed and self._learns(error, request)
             if not has_learned:
                 raise
         if has_learned:
@@ -72,7 +81,35 @@ class MessagesModel:
         """Close the connections."""
         await self._exchange.aclose()
 
-    def _learns(self, error: BadRequest) -> bool:
+    @property
+    def _sent(self) -> Effort | None:
+        """The effort that is asked for: the nearest one that the model takes."""
+        return nearest(self._effort, taken("anthropic", self._lesson.learned.efforts)) if self._effort else None
+
+    @property
+    def _adaptive(self) -> bool:
+        learned = self._lesson.learned.adaptive
+        return is_adaptive(self._endpoint.model) if learned is None else learned
+
+    def _thinking(self, request: Request) -> Fields:
+        if self._quiet_for == _asked(request):
+            return {}
+        return message_fields(self._sent, self._encoder.most_output(request), adaptive=self._adaptive)
+
+    def _learns_effort(self, error: BadRequest) -> bool:
+        """A model that thinks by effort says so of a budget, and the other way round; else it is the value."""
+        learned, sent = self._lesson.learned, self._sent
+        if sent is None or not names_it(error.what, sent):
+            return False
+        is_form = sent != "off" and re.search(r"adaptive" if self._adaptive else r"budget_tokens|enabled", error.what)
+        if is_form and learned.adaptive is None:
+            self._lesson.learned = replace(learned, adaptive=not self._adaptive)
+        else:
+            left = left_after(error.what, sent, "anthropic", learned.efforts)
+            self._lesson.learned = replace(learned, efforts=() if is_form else left)
+        return True
+
+    def _learns(self, error: BadRequest, request: Request) -> bool:
         """Whether the next request will be another one."""
         if most := _TOO_LONG.search(error.what):
             known, told = self._lesson.learned.most_output, int(most.group(1))
@@ -80,6 +117,12 @@ class MessagesModel:
             return known is None or told < known
         if self._lesson.learned.marks and _NO_MARKS.search(error.what):
             self._lesson.learned = replace(self._lesson.learned, marks=False)
+            return True
+        if self._thinking(request) and _NOT_BEGUN.search(error.what):
+            # The calls that are open were made by a model that thinks otherwise: thinking waits for a new message.
+            self._quiet_for = _asked(request)
+            return True
+        if self._learns_effort(error):
             return True
         if self._encoder.thinks and _STALE.search(error.what):
             # Thinking of another model or account, or changed when a secret in it was hidden.
@@ -105,6 +148,11 @@ def _of_whole(reply: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     delta = {"type": "message_delta", "delta": {"stop_reason": reply.get("stop_reason")}}
     return [{"type": "message_start", "message": reply}, *starts, delta, {"type": "message_stop"}]
+
+
+def _asked(request: Request) -> int:
+    """How often something was said to the model."""
+    return sum(isinstance(message, Asked) for message in request.messages)
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:

@@ -115,6 +115,6 @@ def _in_words(message: Message) -> Message:
                 for call in message.calls
             ]
             kept = [part for part in parts if not isinstance(part, (Text, Call))]
-            return Reply((*kept, Text("\n\n".join(filter(None, [message.text, *blocks])))))
+            return Reply((*kept, Text("\n\n".join(filter(None, [message.text, *blocks])))), message.by)
         case _:
             return message

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from operator import is_
+from types import MappingProxyType
 from typing import Any, NoReturn, assert_never
 
 from ml_intern.model.catalog import Endpoint
@@ -22,6 +23,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _PICTURES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _MARK = b',"cache_control":{"type":"ephemeral"}}'
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MARKED_TURNS = 2
 """The turn that was last in the request before is marked, too: the server looks for what it has cached at marks, and
 only 20 blocks before one (https://platform.claude.com/docs/en/build-with-claude/prompt-caching)."""
@@ -37,7 +39,7 @@ class TurnEncoder:
     def __init__(self, endpoint: Endpoint, lesson: Lesson | None = None) -> None:
         self.thinks = True
         self._lesson = lesson or Lesson()
-        self._model = endpoint.model
+        self._endpoint = endpoint
         self._version = 0
         self._seen: list[Message] = []
         self._turns: list[tuple[str, list[bytes]]] = []
@@ -53,8 +55,12 @@ class TurnEncoder:
         fresh = request.messages[len(self._seen) if self._goes_on(request) else 0 :]
         return [image for each in fresh if not isinstance(each, Reply) for image in each.images]
 
-    def body(self, request: Request, pictures: Mapping[str, bytes]) -> bytes:
-        """The body of `request`."""
+    def most_output(self, request: Request) -> int:
+        """The tokens that the reply may have."""
+        return min(request.max_output, self._lesson.learned.most_output or request.max_output)
+
+    def body(self, request: Request, pictures: Mapping[str, bytes], more: Mapping[str, Any] = _NOTHING) -> bytes:
+        """The body of `request`, with the fields of `more` after its messages."""
         if not self._goes_on(request):
             self.forget()
             self._version = request.version
@@ -63,10 +69,10 @@ class TurnEncoder:
             self._append(role, blocks)
             self._seen.append(message)
         learned = self._lesson.learned
-        most = min(request.max_output, learned.most_output or request.max_output)
+        tail = _encoded({"max_tokens": self.most_output(request), **more})
         rows = self._marked() if learned.marks else self._rows
-        head = _head(self._model, request, is_marked=learned.marks)
-        return b"".join((head, b",".join(rows), f'],"max_tokens":{most}}}'.encode()))
+        head = _head(self._endpoint.model, request, is_marked=learned.marks)
+        return b"".join((head, b",".join(rows), b"],", tail[1:]))
 
     def _goes_on(self, request: Request) -> bool:
         """Whether the messages begin with those that are already encoded."""
@@ -106,8 +112,9 @@ class TurnEncoder:
             case Reply() if not message.text.strip() and not message.calls:
                 # The API refuses a message of nothing, and one that ends in thinking.
                 return "assistant", []
-            case Reply(parts=parts):
-                return "assistant", [block for part in parts for block in self._part(part)]
+            case Reply():
+                said = message.told_to(self._endpoint.id)
+                return "assistant", [block for part in said.parts for block in self._part(part)]
             case _:
                 assert_never(message)
 

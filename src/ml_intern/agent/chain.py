@@ -1,0 +1,125 @@
+"""Which model of a role's chain answers: the next one where one fails for good, the first one where a turn begins.
+
+Pure: looks at the view, asks nobody. Knows no provider and no price (docs/decisions/0012).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ml_intern.model.port import Model
+from ml_intern.policy.purse import LEAST_OUTPUT
+from ml_intern.record.events import ModelChosen, Role
+from ml_intern.record.folds.turn import Turn
+from ml_intern.record.view import MAIN, View
+
+
+class Link(Struct, frozen=True):
+    """One model of a chain: what is recorded when it answers, and its access."""
+
+    chosen: ModelChosen
+    model: Model
+
+
+Chains = Mapping[Role, Sequence[Link]]
+"""The models of each role in their order; a role that is not there follows `main`."""
+
+Size = Callable[[], int]
+"""About how many tokens the next request of the lane holds."""
+
+OVERFLOW = "overflow"
+
+
+def followed(view: View, role: Role) -> Role:
+    """The role whose models answer `role`."""
+    return role if role in view.settings.models else "main"
+
+
+def goes_on(view: View, lane: str, chains: Chains) -> bool:
+    """Whether somebody else could be asked if the attempt that runs in the lane failed for good."""
+    asked = view.lane(lane).turn.attempt
+    if asked is None:
+        return False
+    chain = chains.get(followed(view, asked.role), ())
+    tried = view.lane(lane).turn.tried
+    return any(_is_free(link, view, tried) for link in _after(chain, asked.model))
+
+
+def next_link(view: View, lane: str, chains: Chains, size: Size) -> ModelChosen | None:
+    """Who answers after the lane's last attempt failed for good; None: nobody is left, or it is no matter of who.
+
+    In the order of the chain, then from its beginning; who failed since the last reply, and who is down, is passed
+    over. Where nobody is left, whoever gave the turn's last reply is asked once more.
+    """
+    turn = view.lane(lane).turn
+    failed, asked = turn.failed, turn.failed_at
+    if failed is None or asked is None or failed.kind == OVERFLOW:
+        return None
+    chain = chains.get(followed(view, asked.role), ())
+    if len(chain) < 2:
+        return None
+    left, small = f"{asked.model} failed: {failed.what}", list[str]()
+    now = view.settings.model_of(asked.role).model
+    for link in _moved(chain, asked.model, now):
+        if not _is_free(link, view, turn.tried):
+            continue
+        if (tokens := _lacks(link, size)) is not None:
+            small.append(_too_small(link.chosen, tokens))
+            continue
+        return replace(link.chosen, why=" ".join((left, *small)))
+    return _once_more(turn, chain, asked.model, " ".join((left, *small)))
+
+
+def first_link(view: View, lane: str, chains: Chains, role: Role, size: Size) -> ModelChosen | None:
+    """Who answers as a turn of the main lane begins, where that is another one than before; None: the same."""
+    turn = view.lane(lane).turn
+    if lane != MAIN or turn.steps or turn.failures or turn.tried or turn.failed is not None:
+        return None
+    role = followed(view, role)
+    now = view.settings.model_of(role).model
+    for link in chains.get(role, ()):
+        if link.chosen.model == now:
+            return None
+        if link.chosen.model not in view.down and _lacks(link, size) is None:
+            return replace(link.chosen, why="A new turn begins with the first of the chain.")
+    return None
+
+
+def _moved(chain: Sequence[Link], failed: str, now: str) -> Iterator[Link]:
+    """Whom another lane went on with meanwhile, then the others in their order."""
+    if now != failed:
+        yield from (link for link in chain if link.chosen.model == now)
+    yield from _after(chain, failed)
+
+
+def _after(chain: Sequence[Link], model: str) -> Iterator[Link]:
+    """The others, from the one after `model` on and round."""
+    at = next((at for at, link in enumerate(chain) if link.chosen.model == model), -1)
+    yield from (*chain[at + 1 :], *chain[: max(at, 0)])
+
+
+def _is_free(link: Link, view: View, tried: Mapping[str, tuple[str, ...]]) -> bool:
+    return link.chosen.model not in tried and link.chosen.model not in view.down
+
+
+def _lacks(link: Link, size: Size) -> int | None:
+    """The tokens for which its window has no room; None: it has."""
+    window = link.chosen.window
+    if window is None:
+        return None
+    tokens = size()
+    return tokens if tokens + LEAST_OUTPUT > window else None
+
+
+def _too_small(chosen: ModelChosen, tokens: int) -> str:
+    return f"{chosen.model} is passed over: about {tokens:,} tokens do not fit its window of {chosen.window:,}."
+
+
+def _once_more(turn: Turn, chain: Sequence[Link], failed: str, left: str) -> ModelChosen | None:
+    """The chain is at its end: who has answered in this turn may well do so again."""
+    times = len(turn.tried.get(turn.answered_by, ())) + (failed == turn.answered_by)
+    for link in chain:
+        if link.chosen.model == turn.answered_by and times == 1:
+            return replace(link.chosen, why=f"{left} Nobody else is left, so it is asked once more.")
+    return None

@@ -1,0 +1,40 @@
+"""A turn that goes on with a model of another wire: what the first one said is valid for the second, and seen by a
+person."""
+
+import json
+
+import pytest
+
+from tests.doubles.anthropic_server import AnthropicDouble
+from tests.doubles.openai_server import Double
+from tests.walks.walk import Walk
+
+FIRST, SECOND = "openai-compatible/first", "anthropic-compatible/second"
+CALL = {
+    "thinking": "I look.",
+    "text": "First.",
+    "calls": [{"name": "bash", "arguments": {"command": "echo found-it"}}],
+}
+GONE = {"fault": {"status": 402, "body": {"error": {"message": "Payment required.", "type": "billing_error"}}}}
+
+
+@pytest.mark.parametrize("first", ["chat", "messages"])
+async def test_a_turn_goes_on_with_a_model_of_the_other_wire(first, walk: Walk):
+    begins = [{"when": {"step": 0}, "reply": CALL}, {"when": {"step_from": 1}, **GONE}]
+    ends = [{"when": {"last_contains": "found-it"}, "reply": {"text": "It is found."}}]
+    chat = Double(begins if first == "chat" else ends)
+    messages = AnthropicDouble(ends if first == "chat" else begins)
+    ids = (FIRST, SECOND) if first == "chat" else (SECOND, FIRST)
+    async with chat, messages:
+        environ = {
+            "OPENAI_COMPATIBLE_BASE_URL": chat.url,
+            "ANTHROPIC_COMPATIBLE_BASE_URL": messages.url.removesuffix("/v1"),
+        }
+        ended = await walk.run("look", "--model", ids[0], "--fallback", ids[1], "--output-format", "json", env=environ)
+        shown = await walk.run("show", "last", env=environ)
+    result = json.loads(ended.out)
+    assert (ended.code, result["text"]) == (0, "It is found."), ended.err
+    assert result["answered"] == {ids[0]: 1, ids[1]: 1}
+    for text in (ended.err, shown.out):
+        assert f"model: {ids[1]} answers from here on, paid by this machine. {ids[0]} failed: " in text
+    assert f"chain {ids[0]}, {ids[1]}" in shown.out
