@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ml_intern.base.trail import Trail
+from ml_intern.record.clearing import Cleared, Compacted
 from ml_intern.record.events import (
-    Compacted,
     Entry,
     Event,
     ModelAsked,
@@ -25,26 +25,32 @@ from ml_intern.record.events import (
     Undone,
     UserSaid,
 )
-from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Text
+from ml_intern.record.folds.lines import Line
+from ml_intern.record.folds.references import referred
+from ml_intern.record.frame import framed
+from ml_intern.record.messages import Answered, Asked, Call, Reply, Text
+from ml_intern.record.weights import weight_of
 
-
-class Line(Struct, frozen=True):
-    """One message and the sequence number of the event with which it joined the transcript."""
-
-    seq: int
-    message: Message
+LARGE_BYTES = 2_000
+"""A reference is not worth its place for less."""
 
 
 class Counted(Struct, frozen=True):
-    """The provider's own count: a request of this `head` with the first `lines` lines held `tokens` prompt tokens."""
+    """The provider's own count: a request of this `head` with the first `lines` lines held `tokens` prompt tokens of
+    `model`: another one counts otherwise. `weight` is that of those lines, in bytes.
+    """
 
     head: str
     lines: int
     tokens: int
+    model: str = ""
+    weight: int = 0
 
 
 class Replaced(Struct, frozen=True):
-    """The `lines` that the compaction with this number took away: an undo beyond it brings them back."""
+    """The `lines` that the compaction with this number took away: an undo beyond it brings them back, large answers as
+    references, so that a long session stays small.
+    """
 
     seq: int
     lines: Trail[Line]
@@ -54,7 +60,9 @@ class Transcript(Struct, frozen=True):
     """`lines` the model sees; `waiting` joins them when nothing is open; `later` when the turn has ended.
 
     `calls` are those of the last reply until all have an answer. `version` changes whenever lines were taken away or
-    replaced (undo, compaction), never on appending. `asked` is the open attempt, its tokens not yet known.
+    replaced (undo, clearing, compaction), never on appending. `asked` is the open attempt, its tokens not yet known;
+    `aside`: it is no part of this conversation. `weight` is that of all lines, in bytes; `measured` is the last count
+    that a provider gave, of whichever lines.
     """
 
     lines: Trail[Line] = field(default_factory=Trail[Line])
@@ -65,35 +73,78 @@ class Transcript(Struct, frozen=True):
     asking: bool = False
     resting: bool = True
     version: int = 0
+    aside: bool = False
     asked: Counted | None = None
     counted: Counted | None = None
+    measured: Counted | None = None
+    weight: int = 0
     replaced: tuple[Replaced, ...] = ()
 
 
 def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
     """The transcript after `entry`."""
+    after = _folded(transcript, entry)
+    if after.lines is transcript.lines:
+        return after
+    grows = after.version == transcript.version
+    fresh = after.lines.since(len(transcript.lines) if grows else 0)
+    return replace(after, weight=(transcript.weight if grows else 0) + sum(weight_of(line.message) for line in fresh))
+
+
+def _folded(transcript: Transcript, entry: Entry) -> Transcript:
     seq, event = entry.seq, entry.event
     match event:
-        case ModelAsked(head=head):
-            return replace(transcript, asking=True, asked=Counted(head, len(transcript.lines), 0))
-        case ModelReplied():
+        case ModelAsked(role="compaction"):
+            return replace(transcript, asking=True, aside=True)
+        case ModelAsked(head=head, model=model):
+            asked = Counted(head, len(transcript.lines), 0, model, transcript.weight)
+            return replace(transcript, asking=True, aside=False, asked=asked)
+        case ModelReplied() if not transcript.aside:
             return _replied(transcript, seq, event)
-        case ModelFailed():
-            return _settled(replace(transcript, asking=False), seq)
-        case ModelStopped(text=text):
-            lines = transcript.lines.plus(Line(seq, Reply((Text(text),)))) if text else transcript.lines
+        case ModelStopped(text=text) if text and not transcript.aside:
+            lines = transcript.lines.plus(Line(seq, Reply((Text(text),))))
             return _settled(replace(transcript, lines=lines, asking=False), seq)
+        case ModelReplied() | ModelFailed() | ModelStopped():
+            return _settled(replace(transcript, asking=False, aside=False), seq)
         case ToolFinished():
             return _answered(transcript, seq, event)
+        case Compacted() | Cleared() | Undone():
+            return _changed(transcript, seq, event)
+        case _:
+            return _said(transcript, seq, event)
+
+
+def _changed(transcript: Transcript, seq: int, event: Compacted | Cleared | Undone) -> Transcript:
+    """Lines were taken away or replaced: what a provider counted holds no longer."""
+    match event:
         case Compacted(upto=upto, summary=summary):
             kept = [line for line in transcript.lines if line.seq > upto]
             lines = Trail([Line(seq, Asked(summary, by="product")), *kept])
-            replaced = (*transcript.replaced, Replaced(seq, transcript.lines))
+            replaced = (*transcript.replaced, Replaced(seq, Trail(_small(line) for line in transcript.lines)))
             return replace(transcript, lines=lines, counted=None, version=transcript.version + 1, replaced=replaced)
+        case Cleared(entries=entries, shown=shown, numbers=numbers):
+            told = {entry: [each for each in numbers if each.entry == entry] for entry in entries}
+            lines = Trail(
+                referred(line, shown, told[line.entry]) if line.entry in told else line for line in transcript.lines
+            )
+            return replace(transcript, lines=lines, counted=None, version=transcript.version + 1)
         case Undone(upto=upto):
             return _undone(transcript, upto)
-        case _:
-            return _said(transcript, seq, event)
+
+
+def _small(line: Line) -> Line:
+    return referred(line, 0) if is_large(line) else line
+
+
+def is_large(line: Line) -> bool:
+    """Whether a reference in its place would make room."""
+    match line.message:
+        case Answered(images=images):
+            return bool(images) or weight_of(line.message) > LARGE_BYTES
+        case Asked(images=images):
+            return bool(images)
+        case Reply():
+            return False
 
 
 def _undone(transcript: Transcript, upto: int) -> Transcript:
@@ -104,15 +155,16 @@ def _undone(transcript: Transcript, upto: int) -> Transcript:
     kept = [line for line in lines if line.seq <= upto]
     if kept and isinstance(last := kept[-1].message, Reply) and last.calls:
         kept.pop()  # its answers came later and are hidden: providers refuse calls without them
-    return Transcript(lines=Trail(kept), version=transcript.version + 1, replaced=still)
+    version = transcript.version + 1
+    return Transcript(lines=Trail(kept), version=version, replaced=still, measured=transcript.measured)
 
 
 def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
     match event:
         case UserSaid(text=text, images=images, when="after") if not transcript.resting:
-            return replace(transcript, later=(*transcript.later, Line(seq, Asked(text, images))))
+            return replace(transcript, later=(*transcript.later, Line(seq, Asked(text, images), seq)))
         case UserSaid(text=text, images=images):
-            waiting = (*transcript.waiting, Line(seq, Asked(text, images)))
+            waiting = (*transcript.waiting, Line(seq, Asked(text, images), seq))
             return _settled(replace(transcript, waiting=waiting, resting=False), seq)
         case Nudged(text=text):
             return _settled(
@@ -126,19 +178,19 @@ def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
 
 
 def _replied(transcript: Transcript, seq: int, event: ModelReplied) -> Transcript:
-    counted = transcript.counted
     if event.usage is not None and transcript.asked is not None:
         counted = replace(transcript.asked, tokens=event.usage.prompt)
+        transcript = replace(transcript, counted=counted, measured=counted)
     lines = transcript.lines.plus(Line(seq, event.reply))
     calls = event.reply.calls
-    return _settled(replace(transcript, lines=lines, calls=calls, answers={}, asking=False, counted=counted), seq)
+    return _settled(replace(transcript, lines=lines, calls=calls, answers={}, asking=False), seq)
 
 
 def _settled(transcript: Transcript, seq: int) -> Transcript:
     """Let what waits join, once no attempt and no call is open. Lines stand in the order of their numbers."""
     if transcript.asking or transcript.calls or not transcript.waiting:
         return transcript
-    joining = (Line(seq, line.message) for line in transcript.waiting)
+    joining = (replace(line, seq=seq) for line in transcript.waiting)
     return replace(transcript, lines=transcript.lines.plus(*joining), waiting=())
 
 
@@ -146,9 +198,11 @@ def _answered(transcript: Transcript, seq: int, event: ToolFinished) -> Transcri
     call = next((call for call in transcript.calls if call.id == event.call), None)
     if call is None:
         return transcript
-    answer = Answered(call.id, call.wire_id, call.tool, event.text, event.outcome == "ok", event.images)
-    answers = {**transcript.answers, call.id: Line(seq, answer)}
+    answer = Answered(
+        call.id, call.wire_id, call.tool, framed(event.text, event.frame), event.outcome == "ok", event.images
+    )
+    answers = {**transcript.answers, call.id: Line(seq, answer, seq, event.blob)}
     if len(answers) < len(transcript.calls):
         return replace(transcript, answers=answers)
-    lines = transcript.lines.plus(*(Line(seq, answers[each.id].message) for each in transcript.calls))
+    lines = transcript.lines.plus(*(replace(answers[each.id], seq=seq) for each in transcript.calls))
     return _settled(replace(transcript, lines=lines, calls=(), answers={}), seq)

@@ -1,0 +1,213 @@
+"""What of a lane outlives every compaction of its transcript: what was said and decided, numbers, and where the last
+compaction stands. Knows no head and no prompt; numbers are taken from the events, never from a summary.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import assert_never
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ml_intern.base.text import one_line
+from ml_intern.base.trail import Trail
+from ml_intern.record.clearing import Cleared, CompactAsked, Compacted, Told
+from ml_intern.record.display import (
+    DiffDisplay,
+    Display,
+    ImageDisplay,
+    LinkDisplay,
+    LogDisplay,
+    PlanDisplay,
+    TableDisplay,
+    TextDisplay,
+)
+from ml_intern.record.events import (
+    Entry,
+    Event,
+    ModelAsked,
+    ModelFailed,
+    ModelReplied,
+    ModelStopped,
+    ToolAnswered,
+    TurnEnded,
+    Undone,
+    UserSaid,
+)
+from ml_intern.record.folds.calls import Calls
+
+MOST_NUMBERS = 200
+MOST_DECISIONS = 60
+_MOST_TRIES = 2
+_LEAST_WINDOW = 1_024
+_MOST_CHARS = 300
+_LIMITS = (
+    re.compile(r"(?:>|<=) *(\d[\d,]{3,})"),  # Anthropic, TGI: what was sent > what there is
+    re.compile(
+        r"(?:context|window|length|maximum|limit|max_model_len|n_ctx|sequence)\D{0,60}?(\d[\d,]{3,})", re.IGNORECASE
+    ),
+)
+_METRIC = re.compile(
+    r"acc|loss|f1|auc|precision|recall|bleu|rouge|meteor|wer|cer|ppl|perplex|score|reward|error|mae|mse|rmse|r2|mcc|"
+    r"exact|match|pass@|kappa|iou|map|ndcg|mrr|fid|epoch|step|seed|batch|lr|rate|param|sample|token|example|row|class|"
+    r"second|time|memory|size|throughput|baseline|test|valid|eval|train|mean|std|best",
+    re.IGNORECASE,
+)
+
+
+class Said(Struct, frozen=True):
+    """A person's message and the entry that brought it."""
+
+    entry: int
+    text: str
+
+
+class Decided(Struct, frozen=True):
+    """What a person was asked, and the answer."""
+
+    entry: int
+    what: str
+    approve: bool
+    text: str
+
+
+class Number(Struct, frozen=True):
+    """The `last` value that was told under a name and where; all `count` of them lie between `least` and `most`."""
+
+    last: str
+    entry: int
+    least: str
+    most: str
+    count: int = 1
+
+
+class Memory(Struct, frozen=True):
+    """`asked` is the last attempt of the lane's own, `windows` what models were found to hold, in tokens.
+
+    `overflows` counts requests in a row that were too long; `squeezed`: room was made since the last. `prose` is what a
+    model wrote for the summary to come, `tried` how often one was asked; `wanted`: a person asked for a compaction.
+    `weighed` is what the transcript weighed after the last one, in bytes.
+    """
+
+    said: Trail[Said] = field(default_factory=Trail[Said])
+    decided: tuple[Decided, ...] = ()
+    numbers: Mapping[str, Number] = field(default_factory=dict[str, Number])
+    asked: ModelAsked | None = None
+    windows: Mapping[str, int] = field(default_factory=dict[str, int])
+    overflows: int = 0
+    squeezed: bool = False
+    aside: bool = False
+    prose: str | None = None
+    tried: int = 0
+    weighed: int = 0
+    wanted: bool = False
+
+    @property
+    def asks_no_more(self) -> bool:
+        """Whether a model has written its part of the summary, or failed to."""
+        return self.prose is not None or self.tried >= _MOST_TRIES
+
+
+def fold_memory(memory: Memory, entry: Entry, calls: Calls, weight: int) -> Memory:
+    """The memory after `entry`; `calls` are those that were open before it, `weight` is the transcript's after it."""
+    match entry.event:
+        case UserSaid(text=text):
+            return replace(memory, said=memory.said.plus(Said(entry.seq, text)))
+        case ToolAnswered(call=call, approve=approve, text=text) if call in calls:
+            held = calls[call].held
+            what = _what(held.display) if held is not None else calls[call].call.tool
+            decided = (*memory.decided, Decided(entry.seq, what, approve, text))
+            return replace(memory, decided=decided[-MOST_DECISIONS:])
+        case Undone(upto=upto):
+            said = Trail(each for each in memory.said if each.entry <= upto)
+            return replace(memory, said=said, prose=None, tried=0, overflows=0)
+        case Cleared(numbers=numbers):
+            return replace(memory, numbers=_with(memory.numbers, numbers), squeezed=True)
+        case Compacted(numbers=numbers):
+            known = _with(memory.numbers, numbers)
+            return replace(memory, numbers=known, squeezed=True, prose=None, tried=0, weighed=weight, wanted=False)
+        case CompactAsked():
+            return replace(memory, wanted=True)
+        case TurnEnded():
+            return replace(memory, overflows=0, prose=None, tried=0)
+        case event:
+            return _attempted(memory, event)
+
+
+def _attempted(memory: Memory, event: Event) -> Memory:
+    match event:
+        case ModelAsked(role="compaction"):
+            return replace(memory, aside=True, tried=memory.tried + 1)
+        case ModelAsked() as asked:
+            return replace(memory, asked=asked, aside=False)
+        case ModelReplied(reply=reply) if memory.aside:
+            return replace(memory, aside=False, prose=reply.text)
+        case ModelReplied():
+            return replace(memory, overflows=0) if memory.overflows else memory
+        case ModelFailed() | ModelStopped() if memory.aside:
+            return replace(memory, aside=False)
+        case ModelFailed(kind="overflow", what=what) if memory.asked is not None:
+            return _overflowed(memory, memory.asked, what)
+        case _:
+            return memory
+
+
+def _overflowed(memory: Memory, asked: ModelAsked, what: str) -> Memory:
+    """What the words name is the window; where they name none, it is less than was sent."""
+    sent = (asked.expected or asked.bound) + asked.max_output
+    known = memory.windows.get(asked.model, sent)
+    window = min(told if (told := told_window(what)) is not None else sent * 9 // 10, known)
+    windows = {**memory.windows, asked.model: window}
+    return replace(memory, windows=windows, overflows=memory.overflows + 1, squeezed=False)
+
+
+def told_window(what: str) -> int | None:
+    """The context window that a provider's words name, in tokens; None where they name none."""
+    found = (int(each.replace(",", "")) for limit in _LIMITS for each in limit.findall(what))
+    return next((each for each in found if each >= _LEAST_WINDOW), None)
+
+
+def _with(known: Mapping[str, Number], told: tuple[Told, ...]) -> Mapping[str, Number]:
+    """The newest name last. Beyond the most, what measures nothing goes first, and of that the oldest."""
+    numbers = dict(known)
+    for each in told:
+        before = numbers.pop(each.name, None)
+        numbers[each.name] = _merged(before, each)
+    if (more := len(numbers) - MOST_NUMBERS) > 0:
+        for name in sorted(numbers, key=measures)[:more]:
+            del numbers[name]
+    return numbers
+
+
+def measures(name: str) -> bool:
+    """Whether a number of this name says how good, large or fast something is."""
+    return _METRIC.search(name) is not None
+
+
+def _merged(before: Number | None, told: Told) -> Number:
+    if before is None:
+        return Number(told.value, told.entry, told.value, told.value)
+    least = min(before.least, told.value, key=value_of)
+    most = max(before.most, told.value, key=value_of)
+    return Number(told.value, told.entry, least, most, before.count + 1)
+
+
+def value_of(text: str) -> float:
+    """The number that a value as it was printed means."""
+    return float(text.rstrip("%").replace(",", ""))
+
+
+def _what(display: Display) -> str:
+    match display:
+        case TextDisplay(title=title, text=text):
+            return one_line(f"{title}: {text}" if text else title, _MOST_CHARS)
+        case PlanDisplay():
+            return "the plan"
+        case DiffDisplay(path=path):
+            return f"the change of {path}"
+        case LinkDisplay(title=title, url=url):
+            return one_line(f"{title} {url}", _MOST_CHARS)
+        case LogDisplay(title=title) | TableDisplay(title=title) | ImageDisplay(title=title):
+            return one_line(title, _MOST_CHARS)
+        case _ as never:
+            assert_never(never)

@@ -1,0 +1,28 @@
+"""The long one of tests/walks/test_long.py, with its figures: minutes."""
+
+import statistics
+import sys
+
+import pytest
+
+from tests.walks.conftest import walk, walls
+from tests.walks.test_long import play
+from tests.walks.walk import Walk
+
+__all__ = ["walk", "walls"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_prompt_of_1000_steps_stays_small_and_its_last_steps_cost_what_the_first_do(walk: Walk):
+    double = await play(walk, 1_000, 890)
+    assert double.lost == []
+    took = [after - before for before, after in zip(double.steps, double.steps[1:], strict=False)]
+    early, late = statistics.median(took[10:60]), statistics.median(took[-50:])
+    memory = [max(double.memory[at - 20 : at]) for at in (100, len(double.memory))]
+    sys.stderr.write(
+        f"1 000 steps: {double.summaries} compactions, a step {early * 1000:.0f} ms early, {late * 1000:.0f} ms late; "
+        f"memory {memory[0] / 1e6:.0f} MB at 100, {memory[1] / 1e6:.0f} MB at 1 000\n"
+    )
+    assert memory[1] <= 1.2 * memory[0]
+    assert late <= 1.5 * early
