@@ -1,6 +1,7 @@
 import pytest
 
-from ml_intern.record.commands import Rename, Undo
+from ml_intern.record.clearing import CompactAsked
+from ml_intern.record.commands import Compact, Rename, Undo
 from ml_intern.record.display import PlanItem, TextDisplay
 from ml_intern.record.events import (
     Compacted,
@@ -83,6 +84,27 @@ def test_a_message_that_waited_is_a_turn_of_its_own_to_undo():
     assert texts(view) == ["say one", "reply one", "and then", "reply two"]
     assert texts(undo(view)) == ["say one", "reply one"]
     assert texts(undo(view, 2)) == []
+
+
+def test_an_undo_beyond_a_compaction_brings_large_answers_back_as_references():
+    long = ToolFinished("k", "ok", "line\n" * 5_000, TextDisplay("t"), blob="b10b")
+    reply = ModelReplied("a", Reply((Call("k", "w", "tool", "{}"),)), None, 0, "calls")
+    view = after(UserSaid("c", "one"), ModelAsked("a", "main", "m", 0, 0, 0, "h"), reply, long, *turn("x")[1:])
+    view = after(*turn("two"), view=view)
+    view = after(UserSaid("d", "three"), Compacted(view.seq - 1, "so far"), *turn("y")[1:], view=view)
+    brought = undo(view).lane(MAIN).transcript
+    assert [len(text) < 1_000 for text in (line.message.text for line in brought.lines)] == [True] * len(brought.lines)
+    assert any("entry 4 of the record, blob:b10b" in line.message.text for line in brought.lines)
+
+
+def test_a_compaction_is_asked_for_once_and_only_of_something():
+    assert isinstance(take_in(View(), Compact("c")), Refusal)
+    view = after(*turn("one"))
+    asked = take_in(view, Compact("c"))
+    assert asked == CompactAsked("c")
+    view = after(asked, view=view)
+    assert "c" in view.commands
+    assert isinstance(take_in(view, Compact("d")), Refusal)
 
 
 def test_what_cannot_be_undone_is_refused_with_the_reason():

@@ -13,7 +13,7 @@ from ml_intern.base.clock import Clock
 from ml_intern.base.errors import BadSettings, SessionBusy
 from ml_intern.base.ids import new_id
 from ml_intern.record.codec import decode, encode
-from ml_intern.record.commands import Rename, Undo
+from ml_intern.record.commands import Compact, Rename, Undo
 from ml_intern.record.copies import Copy, forked, imported, last_rest
 from ml_intern.record.events import Entry, SessionStarted
 from ml_intern.record.log import Log, Refusal
@@ -76,6 +76,15 @@ class House(Struct, frozen=True):
         """
         return await self._tell(session, Undo(new_id(), turns))
 
+    async def compact(self, session: str) -> View:
+        """Have what was said become a summary before the model is asked again; returns what the session then is.
+
+        Raises:
+            BadSettings: nothing was said yet, or it was asked for already.
+            SessionBusy: another process has the session open.
+        """
+        return await self._tell(session, Compact(new_id()))
+
     async def fork(self, session: str, upto: int | None, cap: int) -> Fork:
         """A new session of the entries up to `upto` (None: all), as far as nothing was open there, under `cap`.
 
@@ -102,6 +111,19 @@ class House(Struct, frozen=True):
             await Commands(session_folder(self.store.data, session), Level.FULL).close()
             await asyncio.to_thread(remove, self.store, session, owner)
 
+    async def end_commands(self, session: str) -> int:
+        """End what a session left running that nobody runs now; how many commands that were.
+
+        Raises:
+            SessionBusy: another process has it open.
+            SandboxError: they cannot be reached.
+        """
+        async with self._owned(session):
+            commands = Commands(session_folder(self.store.data, session), Level.FULL)
+            running = await commands.running()
+            await commands.close()
+            return len(running)
+
     async def export(self, session: str, sink: BinaryIO) -> None:
         """Write the session to `sink` as one file (parcel.py), without secrets.
 
@@ -126,7 +148,7 @@ class House(Struct, frozen=True):
         """
         return await asyncio.to_thread(self._bring_in, source, workspace)
 
-    async def _tell(self, session: str, command: Rename | Undo) -> View:
+    async def _tell(self, session: str, command: Rename | Undo | Compact) -> View:
         async with self._owned(session) as owner:
             log = await Log.open(owner.journal, self.clock, self.secrets)
             told = await log.add(lambda view: take_in(view, command))

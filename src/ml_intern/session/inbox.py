@@ -5,8 +5,9 @@ from typing import assert_never
 from ml_intern.policy.grants import like
 from ml_intern.policy.judge import needs
 from ml_intern.policy.rules import parse_rules
-from ml_intern.record.commands import Answer, Command, Permit, Rename, Say, Stop, Undo
-from ml_intern.record.events import Event, Granted, Renamed, StopAsked, ToolAnswered, ToolHeld, Undone, UserSaid
+from ml_intern.record.clearing import CompactAsked
+from ml_intern.record.commands import Answer, Command, Compact, Lift, Permit, Rename, Say, Stop, Undo
+from ml_intern.record.events import Event, Granted, Lifted, Renamed, StopAsked, ToolAnswered, ToolHeld, Undone, UserSaid
 from ml_intern.record.log import Refusal
 from ml_intern.record.titles import clean_title
 from ml_intern.record.view import MAIN, View
@@ -31,11 +32,22 @@ def take_in(view: View, command: Command) -> Event | Refusal:
             return _permit(view, command)
         case Stop():
             return stop_of(view, command, view.lane(MAIN).turn.started_seq)
+        case Lift():
+            paused = view.lane(MAIN).turn.paused
+            return Lifted(command.id) if paused is not None else Refusal("No turn is paused.")
+        case _:
+            return _of_session(view, command)
+
+
+def _of_session(view: View, command: Rename | Undo | Compact) -> Event | Refusal:
+    match command:
         case Rename(title=title):
             cleaned = clean_title(title)
             return Renamed(cleaned, "user") if cleaned else Refusal("The title is empty.", "Write some words.")
         case Undo():
             return _undo(view, command)
+        case Compact():
+            return _compact(view, command)
         case _ as never:
             assert_never(never)
 
@@ -52,6 +64,15 @@ def _undo(view: View, undo: Undo) -> Event | Refusal:
         there = f"only {len(lane.turns)}" if len(lane.turns) else "none"
         return Refusal(f"There are not {undo.turns} turns to undo, {there}.", "`ml-intern show` lists them.")
     return Undone(undo.id, lane.turns[-undo.turns] - 1)
+
+
+def _compact(view: View, compact: Compact) -> Event | Refusal:
+    lane = view.lane(MAIN)
+    if not len(lane.transcript.lines):
+        return Refusal("Nothing was said yet that could become a summary.", "Say something first.")
+    if lane.memory.wanted:
+        return Refusal("That was asked for already.", "It is done when the model is asked next.")
+    return CompactAsked(compact.id)
 
 
 def stop_of(view: View, stop: Stop, turn: int) -> Event | Refusal:

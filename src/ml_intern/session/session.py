@@ -13,7 +13,7 @@ from ml_intern.record.events import StopAsked, TurnEnded
 from ml_intern.record.live import Live
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.next import Rest, Wait
-from ml_intern.record.view import MAIN
+from ml_intern.record.view import MAIN, View
 from ml_intern.session.inbox import DUPLICATE, lane_of, stop_of, take_in
 from ml_intern.session.timer import TurnTimer
 
@@ -24,9 +24,12 @@ class Session:
     """Doors send commands and read entries and live items; everything else is behind the record."""
 
     def __init__(
-        self, worker: Worker, live: Live, halt: Callable[[], Coroutine[None, None, None]] | None = None
+        self,
+        worker: Worker,
+        live: Live,
+        halt: Callable[[frozenset[str] | None], Coroutine[None, None, None]] | None = None,
     ) -> None:
-        """`halt` ends what the session left running: a stop is for that, too."""
+        """`halt` ends what these calls, or all (None), left running: a stop is for that, too."""
         self._worker = worker
         self._halt = halt
         self._callers = 0
@@ -145,9 +148,17 @@ class Session:
                 await self.log.add(StopAsked(stop.id, stop.reason), name)
         if self.log.view.lane(MAIN).turn.stopping is None:
             return
-        if self._step is not None:
+        if self._step is not None and not self._step.cancelling():
             self._step.cancel()
         if self._halt is not None:
-            halting = asyncio.ensure_future(self._halt())
+            halting = asyncio.ensure_future(self._halt(_meant(self.log.view, stop)))
             self._track(halting)
             await halting
+
+
+def _meant(view: View, stop: Stop) -> frozenset[str] | None:
+    """The calls whose commands a stop ends: those of the present step, or all."""
+    if stop.commands or stop.reason == "limit":
+        return None
+    replied = [lane.turn.replied for lane in view.lanes.values() if lane.turn.open]
+    return frozenset(call.id for each in replied if each is not None for call in each.reply.calls)

@@ -14,3 +14,13 @@ class EndTurn(Struct, frozen=True):
 
     what: str
     remedy: str
+
+
+class Pause(Struct, frozen=True):
+    """A person should look before the turn goes on: it waits for one, or ends with `limit` where nobody is there."""
+
+    what: str
+    remedy: str
+
+
+Verdict = Nudge | EndTurn | Pause
