@@ -52,6 +52,7 @@ class Result(Struct, frozen=True):
     `facts` for the record.
 
     `blob` names the full output where `text` was clipped, so that the model can page it; `cost` is in micro-dollars.
+    `ours`: nobody else wrote any of the text, no file, program or page. All other text is framed as data.
     """
 
     text: str
@@ -61,6 +62,11 @@ class Result(Struct, frozen=True):
     images: tuple[Image, ...] = ()
     cost: int = 0
     blob: str | None = None
+    ours: bool = False
+
+
+class Waits(Struct, frozen=True):
+    """A call that is not over: something inside it waits for a person. It goes on when it is recovered."""
 
 
 class Tool(Protocol):
@@ -89,7 +95,7 @@ class Tool(Protocol):
         """
         ...
 
-    async def run(self, prepared: Prepared, context: Context) -> Result:
+    async def run(self, prepared: Prepared, context: Context) -> Result | Waits:
         """Do it. Cancelled when a person stops the turn: then the effect must end, too.
 
         Raises:
@@ -97,9 +103,9 @@ class Tool(Protocol):
         """
         ...
 
-    async def recover(self, args: Any, started: ToolStarted, context: Context) -> Result | None:
+    async def recover(self, args: Any, started: ToolStarted, context: Context) -> Result | Waits | None:
         """After a crash between `ToolStarted` and `ToolFinished`: the effect's result if it happened,
-        None if it did not.
+        None if it did not. Also after `run` came back with `Waits`.
 
         Waits for an effect that still runs. Only asked of tools whose prepared replay is not `pure`.
         """
