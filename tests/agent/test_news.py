@@ -57,7 +57,7 @@ async def test_a_turn_that_a_guard_ends_is_not_told_anything_more():
 async def test_a_stop_ends_what_was_left_running_and_a_refused_one_does_not():
     halted: list[str] = []
 
-    async def halt() -> None:
+    async def halt(_: frozenset[str] | None) -> None:
         halted.append("all")
 
     pause = asyncio.Event()
@@ -79,7 +79,7 @@ async def test_a_stop_ends_what_was_left_running_and_a_refused_one_does_not():
 async def test_a_follow_up_waits_until_what_the_stop_ends_has_been_told_to_end():
     order: list[str] = []
 
-    async def halt() -> None:
+    async def halt(_: frozenset[str] | None) -> None:
         await asyncio.sleep(0.1)
         order.append("halted")
 
@@ -103,7 +103,7 @@ async def test_a_follow_up_waits_until_what_the_stop_ends_has_been_told_to_end()
 async def test_the_run_is_over_only_when_what_a_stop_ends_has_been_told_to_end():
     halted = asyncio.Event()
 
-    async def halt() -> None:
+    async def halt(_: frozenset[str] | None) -> None:
         await asyncio.sleep(0.1)
         halted.set()
 
