@@ -9,12 +9,13 @@ import asyncio
 import logging
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from ml_intern.agent.binding import binding_of
 from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
+from ml_intern.agent.gate import Gate, OpenGate, consult
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import MlInternError, SessionError
 from ml_intern.base.money import ZERO, Micro, show
@@ -22,10 +23,12 @@ from ml_intern.policy.grants import grants_at, line_of
 from ml_intern.policy.guards.malformed import INVALID
 from ml_intern.policy.judge import Ask, Deny, judge
 from ml_intern.policy.rules import parse_rules
+from ml_intern.policy.taint import taints
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import is_read_only
-from ml_intern.record.events import Event, Outcome, ToolFinished, ToolHeld, ToolStarted
+from ml_intern.record.events import LOOKING, Event, Outcome, ToolFinished, ToolHeld, ToolStarted
 from ml_intern.record.folds.calls import OpenCall
+from ml_intern.record.frame import new_frame
 from ml_intern.record.live import Live, LiveItem
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.messages import Call
@@ -52,13 +55,15 @@ class _Ready(Struct, frozen=True):
 
 
 class Road(Struct, frozen=True):
-    """The road of one session's calls."""
+    """The road of one session's calls. `looking`: those that it takes may only look, whatever the mode."""
 
     log: Log
     live: Live
     clock: Clock
     registry: Registry
     day: Day = EveryDay()
+    looking: bool = False
+    gate: Gate = OpenGate()
 
     async def settle(self, lane: str) -> bool:
         """Take every open call of `lane` as far as it goes now; whether any moved.
@@ -87,6 +92,10 @@ class Road(Struct, frozen=True):
             case "held":
                 return
             case "started":
+                assert open_call.started is not None
+                if is_read_only(open_call.started.effects):
+                    looking.append(asyncio.create_task(self._recover_looking(lane, open_call, slots)))
+                    return
                 await _all(looking)
                 await self._recover(lane, open_call)
                 return
@@ -94,7 +103,7 @@ class Road(Struct, frozen=True):
                 ready = await self._make_ready(lane, open_call.call)
         if ready is not None and ready.ask is None and is_read_only(ready.prepared.effects):
             looking.append(asyncio.create_task(self._start_looking(lane, open_call, ready, slots)))
-        elif ready is not None and not self._held_before(lane, call_id):
+        elif ready is not None and not self._is_before(lane, call_id, "held"):
             await self._take_changing(lane, open_call, ready, looking)
 
     def _refusal(self, lane: str, open_call: OpenCall) -> tuple[Outcome, str] | None:
@@ -112,11 +121,12 @@ class Road(Struct, frozen=True):
             )
         return None
 
-    def _held_before(self, lane: str, call_id: str) -> bool:
+    def _is_before(self, lane: str, call_id: str, state: Literal["held", "started"]) -> bool:
+        """Whether a call of this state stands before this one."""
         for other_id, other in self.log.view.lane(lane).calls.items():
             if other_id == call_id:
                 return False
-            if other.state == "held":
+            if other.state == state:
                 return True
         return False
 
@@ -128,18 +138,33 @@ class Road(Struct, frozen=True):
         """
         if looking:
             await _all(looking)
+            if self._is_before(lane, open_call.call.id, "started"):
+                return  # One of them waits for a person.
             fresh = await self._make_ready(lane, open_call.call)
             if fresh is None:
                 return
             ready = fresh
-        if ready.ask is not None and not _approves(open_call, ready.binding):
-            await self._ask_person(lane, open_call, ready, ready.ask)
-            return
-        await self._start(lane, open_call, ready)
+        await self._pass(lane, open_call, ready)
 
     async def _start_looking(self, lane: str, open_call: OpenCall, ready: _Ready, slots: asyncio.Semaphore) -> None:
         async with slots:
-            await self._start(lane, open_call, ready)
+            await self._pass(lane, open_call, ready)
+
+    async def _pass(self, lane: str, open_call: OpenCall, ready: _Ready) -> None:
+        """Start the call, if neither the judge nor a hook of the person's own stands before it."""
+        demand = await consult(self.gate, self.log, lane, open_call.call, ready.prepared)
+        if isinstance(demand, Deny):
+            await self._finish(lane, open_call.call, "denied", f"Denied: {demand.reason}. {demand.remedy}")
+            return
+        ask = ready.ask or demand
+        if ask is not None and not _approves(open_call, ready.binding):
+            await self._ask_person(lane, open_call, ready, ask)
+            return
+        await self._start(lane, open_call, ready)
+
+    async def _recover_looking(self, lane: str, open_call: OpenCall, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            await self._recover(lane, open_call)
 
     async def _make_ready(self, lane: str, call: Call) -> _Ready | None:
         """Resolve, validate, prepare and judge; None where that already answered the call."""
@@ -156,8 +181,10 @@ class Road(Struct, frozen=True):
             return None
         settings = self.log.view.settings
         mode = settings.mode.mode if settings.mode is not None else "ask"
+        mode = LOOKING if self.looking else mode
         grants = grants_at(self.log.view.grants, self.clock.now_ms())
-        verdict = judge(prepared.effects, mode, parse_rules(settings.rules.rules), grants)
+        tainted = taints(prepared.effects, self.log.view.origins)
+        verdict = judge(prepared.effects, mode, parse_rules(settings.rules.rules), grants, tainted)
         if isinstance(verdict, Deny):
             await self._finish(lane, call, "denied", f"Denied: {verdict.reason}. {verdict.remedy}")
             return None
@@ -280,7 +307,7 @@ class Road(Struct, frozen=True):
     async def _finish(self, lane: str, call: Call, outcome: Outcome, text: str) -> ToolFinished:
         text = self._with_use(lane, call, text)
         finished = ToolFinished(call.id, outcome, text, TextDisplay(call.tool, text))
-        await self.log.add(finished, lane)
+        await self.log.add(_once(finished, lane), lane)
         return finished
 
     async def _finish_with(self, lane: str, call: Call, result: Result, total_ms: int) -> None:
@@ -294,8 +321,9 @@ class Road(Struct, frozen=True):
             result.cost,
             result.blob,
             total_ms,
+            "" if result.ours or not result.text else new_frame(result.text),
         )
-        await self.log.add(finished, lane)
+        await self.log.add(_once(finished, lane), lane)
 
     def _with_use(self, lane: str, call: Call, text: str) -> str:
         """The answer, and which permission the call has used up one of."""
@@ -347,6 +375,15 @@ def reserve(view: View, lane: str, started: ToolStarted, now_ms: int) -> Event |
     return started
 
 
+def _once(finished: ToolFinished, lane: str) -> Callable[[View], Event | Refusal]:
+    """The answer, unless the call has one: what was cut off while it wrote its own may still do so."""
+
+    def propose(view: View) -> Event | Refusal:
+        return finished if finished.call in view.lane(lane).calls else Refusal("The call is answered.")
+
+    return propose
+
+
 async def _all(tasks: list[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.gather(*tasks)
@@ -355,5 +392,7 @@ async def _all(tasks: list[asyncio.Task[None]]) -> None:
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
     """After a cancellation or a failure nothing is left running."""
     for task in tasks:
-        task.cancel()
+        # One that is ending already is not to be disturbed: it is writing its answer.
+        if not task.cancelling():
+            task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

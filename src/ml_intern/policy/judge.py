@@ -1,7 +1,7 @@
 """Judges what a call would do: allow, ask or deny; the strictest wins. Pure; knows no tool and no door.
 
 Over the mode stand the rules: one that asks or denies holds in every mode, one that allows frees only what would be
-asked, and never what is on the floor.
+asked, and never what is on the floor. A place that only untrusted text has named is asked in every mode.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ml_intern.base.money import Micro, show
 from ml_intern.policy.grants import Grant
 from ml_intern.policy.rules import Rule, rule_for
+from ml_intern.policy.taint import Taint
 from ml_intern.record.effects import (
     Destroys,
     Effect,
@@ -55,16 +56,34 @@ class Deny(Struct, frozen=True):
 Verdict = Allow | Ask | Deny
 
 
-def judge(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = (), grants: Sequence[Grant] = ()) -> Verdict:
+def judge(
+    effects: tuple[Effect, ...],
+    mode: Mode,
+    rules: Sequence[Rule] = (),
+    grants: Sequence[Grant] = (),
+    taints: Sequence[Taint] = (),
+) -> Verdict:
     """The verdict on a call with these effects: what is denied first, then the floor, then the first that must be
-    asked and that no grant covers.
+    asked and that no grant covers. What goes where only untrusted text has pointed is asked in every mode.
     """
-    verdicts = [_with_grants(effect, _with_rules(effect, mode, rules), grants, effects) for effect in effects]
+    tainted = {taint.effect: taint for taint in taints}
+    judged = [_tainted(_with_rules(effect, mode, rules), effect, tainted.get(effect)) for effect in effects]
+    verdicts = [_with_grants(effect, base, grants, effects) for effect, base in zip(effects, judged, strict=True)]
     denied = [verdict for verdict in verdicts if isinstance(verdict, Deny)]
     asks = [verdict for verdict in verdicts if isinstance(verdict, Ask)]
     on_floor = [ask for ask in asks if ask.floor]
     used = [key for verdict in verdicts if isinstance(verdict, Allow) for key in verdict.grants]
     return (denied or on_floor or asks or [Allow(tuple(dict.fromkeys(used)))])[0]
+
+
+def _tainted(verdict: Verdict, effect: Effect, taint: Taint | None) -> Verdict:
+    """A rule or a grant with a glob was not given for a place that a text has chosen; one that names it, was: then
+    there is no taint.
+    """
+    if taint is None or isinstance(verdict, Deny) or (isinstance(verdict, Ask) and verdict.floor):
+        return verdict
+    reason = verdict.reason if isinstance(verdict, Ask) else _what(effect)
+    return Ask(f"{reason}, and {taint.words}", rule=rule_for(effect), by_rule=True)
 
 
 def needs(effects: tuple[Effect, ...], mode: Mode, rules: Sequence[Rule] = ()) -> tuple[list[Effect], bool]:

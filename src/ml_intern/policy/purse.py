@@ -2,15 +2,19 @@
 knows no provider.
 """
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from ml_intern.base.money import Micro
 from ml_intern.model.prices import reservation
-from ml_intern.record.events import ModelChosen
+from ml_intern.record.events import Effort, ModelChosen
 from ml_intern.record.folds.purse import Purse
 
 MOST_OUTPUT = 16_384
 LEAST_OUTPUT = 2_048
+_MOST_THINKING: Mapping[Effort, int] = {"high": 32_768, "xhigh": 65_536, "max": 65_536}
+"""The most output where a model is to think so much: what it thinks counts as output."""
 
 
 class Quote(Struct, frozen=True):
@@ -20,17 +24,19 @@ class Quote(Struct, frozen=True):
     reserved: Micro
 
 
-def quote_attempt(purse: Purse, model: ModelChosen, bound: int) -> Quote | None:
+def quote_attempt(purse: Purse, model: ModelChosen, bound: int, room: int | None = None) -> Quote | None:
     """The longest answer to `bound` prompt tokens that the purse can pay at worst, or None where that is too short.
 
-    The answer is at most 16 384 tokens and the model's own limit; one under 2 048 tokens is not worth asking for.
+    The answer is at most 16 384 tokens (more where much is to be thought) and the model's own limit; one under 2 048
+    tokens is not worth asking for. `room` is what the window leaves for it; None: what it leaves at worst.
 
     Raises:
         ValueError: the model has no price row; the caller must refuse it before the first attempt.
     """
     if model.prices is None:
         raise ValueError(f"{model.model} has no price")
-    most = min(MOST_OUTPUT, model.max_output or MOST_OUTPUT, _room(model, bound))
+    longest = _MOST_THINKING.get(model.effort, MOST_OUTPUT) if model.effort else MOST_OUTPUT
+    most = min(longest, model.max_output or longest, room or _room(model, bound, longest))
     least = min(LEAST_OUTPUT, model.max_output or LEAST_OUTPUT)
     left = purse.free - reservation(model.prices, bound, 0)
     if left < 0:
@@ -43,8 +49,8 @@ def quote_attempt(purse: Purse, model: ModelChosen, bound: int) -> Quote | None:
     return Quote(payable, reserved) if reserved <= purse.free else None
 
 
-def _room(model: ModelChosen, bound: int) -> int:
+def _room(model: ModelChosen, bound: int, longest: int) -> int:
     """What the window leaves for the answer, never less than the least: an overflow is the provider's to tell."""
     if model.window is None:
-        return MOST_OUTPUT
+        return longest
     return max(LEAST_OUTPUT, model.window - bound)

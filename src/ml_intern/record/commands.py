@@ -38,10 +38,20 @@ class Permit(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """End the turn now: a person's wish, or the turn's time is up."""
+    """End the turn now: a person's wish, or the turn's time is up.
+
+    What the present step left running in the background ends with it; with `commands`, or when the time is up, all.
+    """
 
     id: str
     reason: Literal["interrupted", "limit"] = "interrupted"
+    commands: bool = False
+
+
+class Lift(Struct, frozen=True):
+    """Let a turn go on that a guard has paused."""
+
+    id: str
 
 
 class Rename(Struct, frozen=True):
@@ -58,4 +68,10 @@ class Undo(Struct, frozen=True):
     turns: int = 1
 
 
-Command = Say | Answer | Permit | Stop | Rename | Undo
+class Compact(Struct, frozen=True):
+    """Make a summary of what was said before the model is asked again."""
+
+    id: str
+
+
+Command = Say | Answer | Permit | Stop | Lift | Rename | Undo | Compact

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ml_intern.record.clearing import Cleared, CompactAsked
 from ml_intern.record.events import (
     CapSet,
     Compacted,
@@ -18,6 +19,7 @@ from ml_intern.record.events import (
     GrantEnded,
     LaneClosed,
     LaneOpened,
+    Lifted,
     ModelAsked,
     ModelChosen,
     ModelFailed,
@@ -25,6 +27,7 @@ from ml_intern.record.events import (
     ModelStopped,
     Nudged,
     OwnerTook,
+    Paused,
     Renamed,
     RetryPlanned,
     SessionClosed,
@@ -44,6 +47,8 @@ TOLD = (
     UserSaid,
     StopAsked,
     Nudged,
+    Paused,
+    Lifted,
     ModelAsked,
     ModelReplied,
     ModelFailed,
@@ -54,6 +59,8 @@ TOLD = (
     ToolStarted,
     ToolFinished,
     Compacted,
+    Cleared,
+    CompactAsked,
     Undone,
     LaneOpened,
     LaneClosed,

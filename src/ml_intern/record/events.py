@@ -13,9 +13,13 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ml_intern.record.clearing import Cleared, CompactAsked, Compacted, Undone
 from ml_intern.record.display import Display
 from ml_intern.record.effects import Effect
 from ml_intern.record.facts import Fact, FileChange
+from ml_intern.record.ground import GroundSet
+from ml_intern.record.guarding import GuardsSet, Lifted, Paused
+from ml_intern.record.hooks import HookRan
 from ml_intern.record.messages import Image, Prices, Reply, Usage
 
 VERSION = 1
@@ -31,6 +35,8 @@ Ending = Literal["done", "failed", "budget", "limit", "held", "denied", "interru
 Decision = Literal["allow", "ask", "deny"]
 Origin = Literal["flag", "user", "workspace", "answer"]
 Role = Literal["main", "research", "compaction", "title", "judge"]
+Effort = Literal["off", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model is to think, from the least to the most."""
 
 
 class SessionStarted(Struct, frozen=True, tag_field="type", tag="session_started"):
@@ -55,6 +61,9 @@ class OwnerTook(Struct, frozen=True, tag_field="type", tag="owner_took"):
 class ModelChosen(Struct, frozen=True, tag_field="type", tag="model_chosen"):
     """From here on `role` is answered by this model. Window, limit and prices are what folds rely on;
     None is unknown. `bill_to` is the organisation of the Hub that pays; empty: who owns the key.
+
+    `chain` are the models of the role in their order, this one among them; empty: there is but this one. `why` says for
+    a person why another one answers from here on; empty: it was chosen. `effort` is what it is asked for.
     """
 
     role: Role
@@ -65,6 +74,9 @@ class ModelChosen(Struct, frozen=True, tag_field="type", tag="model_chosen"):
     payer: str
     base_url: str = ""
     bill_to: str = ""
+    chain: tuple[str, ...] = ()
+    why: str = ""
+    effort: Effort | None = None
 
 
 class CapSet(Struct, frozen=True, tag_field="type", tag="cap_set"):
@@ -84,6 +96,7 @@ class ModeSet(Struct, frozen=True, tag_field="type", tag="mode_set"):
 class LimitsSet(Struct, frozen=True, tag_field="type", tag="limits_set"):
     """Most model replies and most seconds of one turn. None: no limit.
 
+    `compact_at` is the share of the model's window, less what its reply may take, at which the transcript is compacted.
     All work ends at `due`, a deadline that was set at `since` (both milliseconds since 1970).
     """
 
@@ -91,6 +104,7 @@ class LimitsSet(Struct, frozen=True, tag_field="type", tag="limits_set"):
     max_time_s: float | None
     due: int | None = None
     since: int | None = None
+    compact_at: float = 0.8
 
 
 class RuleGiven(Struct, frozen=True):
@@ -163,17 +177,18 @@ class StopAsked(Struct, frozen=True, tag_field="type", tag="stop_asked"):
 
 
 class Nudged(Struct, frozen=True, tag_field="type", tag="nudged"):
-    """A guard speaks to the model."""
+    """A guard speaks to the model. `about` is `WHAT=STATE` where each state of something is told once."""
 
     guard: str
     text: str
+    about: str = ""
 
 
 class ModelAsked(Struct, frozen=True, tag_field="type", tag="model_asked"):
     """An attempt begins; `reserved` is its worst case, `bound` the most prompt tokens it can hold.
 
     `head` is the hash of system text and tools: a token count reported for this attempt holds for requests of the
-    same head.
+    same head. `expected` is about how many prompt tokens it holds; 0: not told.
     """
 
     attempt: str
@@ -183,11 +198,12 @@ class ModelAsked(Struct, frozen=True, tag_field="type", tag="model_asked"):
     bound: int
     max_output: int
     head: str
+    expected: int = 0
 
 
 class ModelReplied(Struct, frozen=True, tag_field="type", tag="model_replied"):
     """The attempt succeeded. `bound`: usage was not reported, `cost` is the reservation. `overrun`:
-    usage went beyond it.
+    usage went beyond it. What was said in the role `compaction` is no step of the lane.
     """
 
     attempt: str
@@ -200,6 +216,7 @@ class ModelReplied(Struct, frozen=True, tag_field="type", tag="model_replied"):
     total_ms: int = 0
     bound: bool = False
     overrun: bool = False
+    role: Role = "main"
 
 
 class ModelFailed(Struct, frozen=True, tag_field="type", tag="model_failed"):
@@ -272,7 +289,10 @@ class ToolStarted(Struct, frozen=True, tag_field="type", tag="tool_started"):
 
 
 class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
-    """The call is answered. `text` is what the model reads; `blob` holds the whole output where `text` was clipped."""
+    """The call is answered. `text` is what the model reads; `blob` holds the whole output where `text` was clipped.
+
+    `frame` marks text that somebody else wrote: the model reads it between two lines with it. Empty: our own words.
+    """
 
     call: str
     outcome: Outcome
@@ -283,20 +303,7 @@ class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
     cost: int = 0
     blob: str | None = None
     total_ms: int = 0
-
-
-class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
-    """Entries of this lane up to `upto` are seen by the model as `summary` from here on. They stay in the record."""
-
-    upto: int
-    summary: str
-
-
-class Undone(Struct, frozen=True, tag_field="type", tag="undone"):
-    """Entries of this lane after `upto` are hidden from transcript and plan; money, answers and file facts stay."""
-
-    command: str
-    upto: int
+    frame: str = ""
 
 
 class LaneOpened(Struct, frozen=True, tag_field="type", tag="lane_opened"):
@@ -345,10 +352,14 @@ Event = (
     | RulesSet
     | Granted
     | GrantEnded
+    | GuardsSet
     | BriefSet
+    | GroundSet
     | UserSaid
     | StopAsked
     | Nudged
+    | Paused
+    | Lifted
     | ModelAsked
     | ModelReplied
     | ModelFailed
@@ -358,7 +369,10 @@ Event = (
     | ToolAnswered
     | ToolStarted
     | ToolFinished
+    | HookRan
     | Compacted
+    | Cleared
+    | CompactAsked
     | Undone
     | LaneOpened
     | LaneClosed

@@ -31,4 +31,11 @@ class PlanSet(Struct, frozen=True, tag_field="kind", tag="plan_set"):
     items: tuple[PlanItem, ...]
 
 
-Fact = FileRead | FileChange | PlanSet
+class Source(Struct, frozen=True, tag_field="kind", tag="source"):
+    """A report leans on this file or page; `sha` is the file's hash, "" for a page. The lane itself saw neither."""
+
+    target: str
+    sha: str = ""
+
+
+Fact = FileRead | FileChange | PlanSet | Source

@@ -58,9 +58,19 @@ class Asked(Struct, frozen=True, tag_field="kind", tag="asked"):
 
 
 class Reply(Struct, frozen=True, tag_field="kind", tag="reply"):
-    """One reply of a model, its parts in order."""
+    """One reply of a model, its parts in order. `by` is the model that was asked; empty: nobody wrote it down.
+
+    What a model thought is of use to itself alone: nobody else is sent it.
+    """
 
     parts: tuple[ReplyPart, ...]
+    by: str = ""
+
+    def told_to(self, model: str) -> "Reply":
+        """The reply as this model may read it: without what another one thought."""
+        if self.by in {"", model} or not any(isinstance(part, Thinking) for part in self.parts):
+            return self
+        return Reply(tuple(part for part in self.parts if not isinstance(part, Thinking)), self.by)
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from ml_intern.record.folds.turn import Stopping, Turn
 from ml_intern.record.messages import Reply
+from ml_intern.record.room import is_full
 from ml_intern.record.view import Lane, View
 
 
@@ -15,6 +16,10 @@ class AskModel(Struct, frozen=True):
 
 class SettleCalls(Struct, frozen=True):
     """Some call can go on: judge it, start it, or finish it."""
+
+
+class Compact(Struct, frozen=True):
+    """Make room in the transcript: the next request would not fit, or the last one did not."""
 
 
 class Wait(Struct, frozen=True):
@@ -30,14 +35,18 @@ class Rest(Struct, frozen=True):
     ending: Stopping | None = None
 
 
-NextStep = AskModel | SettleCalls | Wait | Rest
+NextStep = AskModel | SettleCalls | Compact | Wait | Rest
 
 MOST_FAILURES = 6
 """Attempts in a row that may fail for a passing reason before the turn ends."""
+MOST_OVERFLOWS = 4
+"""Requests in a row that may be too long, room being made after each, before the turn ends."""
+_NOTHING_TO_GAIN_BYTES = 4_000
+"""Of a transcript, below which a request that is too long is so because of its head."""
 
 
-def next_step(view: View, lane_name: str, now_ms: int) -> NextStep:
-    """The next step of the lane at `now_ms`."""
+def next_step(view: View, lane_name: str, now_ms: int, head_bytes: int = 0) -> NextStep:
+    """The next step of the lane at `now_ms`, whose requests begin with a head of so many bytes."""
     lane = view.lane(lane_name)
     turn = lane.turn
     if lane.calls:
@@ -46,11 +55,15 @@ def next_step(view: View, lane_name: str, now_ms: int) -> NextStep:
         return Rest()
     if turn.stopping is not None:
         return Rest(turn.stopping)
+    if turn.paused is not None:
+        return Wait("person")
     if turn.failed is not None:
-        return _after_failure(turn, now_ms)
-    if turn.replied is not None and _said_its_last(lane):
-        return Rest(_ending_of(turn))
-    return AskModel()
+        step = _after_failure(lane, now_ms)
+    elif turn.replied is not None and _said_its_last(lane):
+        step = Rest(_ending_of(turn))
+    else:
+        step = AskModel()
+    return Compact() if isinstance(step, AskModel) and is_full(view, lane_name, head_bytes) else step
 
 
 def _with_calls(lane: Lane) -> NextStep:
@@ -66,16 +79,29 @@ def _said_its_last(lane: Lane) -> bool:
     return len(lines) > 0 and isinstance(lines[-1].message, Reply)
 
 
-def _after_failure(turn: Turn, now_ms: int) -> NextStep:
+def _after_failure(lane: Lane, now_ms: int) -> NextStep:
+    turn, memory = lane.turn, lane.memory
     failed = turn.failed
     assert failed is not None
-    if failed.kind == "overflow":
+    is_short = not memory.squeezed and lane.transcript.weight < _NOTHING_TO_GAIN_BYTES
+    if failed.kind == "overflow" and (is_short or memory.overflows > MOST_OVERFLOWS):
         return Rest(Stopping("overflow", failed.what, failed.remedy))
+    if failed.kind == "overflow":
+        return AskModel() if memory.squeezed else Compact()
     if not failed.transient or turn.failures > MOST_FAILURES:
-        return Rest(Stopping("failed", failed.what, failed.remedy))
+        return Rest(Stopping("failed", _all_said(turn), failed.remedy))
     if turn.retry_due is not None and turn.retry_due > now_ms:
         return Wait("instant", turn.retry_due)
     return AskModel()
+
+
+def _all_said(turn: Turn) -> str:
+    """What failed; where others were asked before, what each of them said, too."""
+    assert turn.failed is not None
+    if not turn.tried or turn.failed_at is None:
+        return turn.failed.what
+    said = {model: whats[-1] for model, whats in turn.tried.items()} | {turn.failed_at.model: turn.failed.what}
+    return "No model of the chain answered. " + " ".join(f"{model}: {what}" for model, what in said.items())
 
 
 def _ending_of(turn: Turn) -> Stopping:

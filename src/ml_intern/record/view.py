@@ -8,13 +8,18 @@ from msgspec.structs import replace
 from ml_intern.base.trail import Trail
 from ml_intern.record.events import (
     BriefSet,
+    CompactAsked,
     Entry,
+    Event,
     Granted,
+    GuardsSet,
     LaneClosed,
     LaneOpened,
+    Lifted,
     LimitsSet,
     ModelChosen,
     ModeSet,
+    Nudged,
     OwnerTook,
     Renamed,
     Role,
@@ -27,20 +32,30 @@ from ml_intern.record.events import (
     UserSaid,
 )
 from ml_intern.record.folds.calls import Calls, OpenCall, fold_calls, wait_for_person
+from ml_intern.record.folds.conduct import Conduct, fold_conduct
+from ml_intern.record.folds.down import Down, fold_down
 from ml_intern.record.folds.files import Files, fold_files
 from ml_intern.record.folds.grants import Given, Grants, fold_grants
+from ml_intern.record.folds.memory import Memory, fold_memory
+from ml_intern.record.folds.origins import Origins, fold_origins
 from ml_intern.record.folds.plan import Plan, fold_plan
 from ml_intern.record.folds.purse import Purse, fold_purse
+from ml_intern.record.folds.sources import Sources, fold_sources
+from ml_intern.record.folds.spent import Spent, fold_spent
 from ml_intern.record.folds.transcript import Transcript, fold_transcript
 from ml_intern.record.folds.turn import Turn, fold_turn, with_wait
 from ml_intern.record.folds.turns import fold_turns
+from ml_intern.record.ground import GroundSet
 from ml_intern.record.titles import title_of
 
 MAIN = "main"
 
 
 class Lane(Struct, frozen=True):
-    """The main agent or one sub-agent: its own transcript, calls and turn. `turns`: where each visible one began."""
+    """The main agent or one sub-agent: its own transcript, calls and turn. `turns`: where each visible one began.
+
+    `sources`: what a sub-agent has read.
+    """
 
     opened: LaneOpened | None = None
     closed: LaneClosed | None = None
@@ -48,10 +63,14 @@ class Lane(Struct, frozen=True):
     calls: Calls = field(default_factory=dict[str, OpenCall])
     turn: Turn = field(default_factory=Turn)
     turns: Trail[int] = field(default_factory=Trail[int])
+    spent: Spent = field(default_factory=Spent)
+    sources: Sources = field(default_factory=dict[str, str])
+    conduct: Conduct = field(default_factory=Conduct)
+    memory: Memory = field(default_factory=Memory)
 
 
 class Settings(Struct, frozen=True):
-    """What was chosen for this session and may change in mid-session."""
+    """What was chosen for this session and may change in mid-session. `told`: each thing's state that was told last."""
 
     models: Mapping[Role, ModelChosen] = field(default_factory=dict[Role, ModelChosen])
     mode: ModeSet | None = None
@@ -59,6 +78,17 @@ class Settings(Struct, frozen=True):
     title: str = ""
     rules: RulesSet = field(default_factory=lambda: RulesSet(()))
     brief: BriefSet = field(default_factory=lambda: BriefSet("", ""))
+    guards: GuardsSet = field(default_factory=GuardsSet)
+    ground: GroundSet | None = None
+    told: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def model_of(self, role: Role) -> ModelChosen:
+        """The model that answers `role` now; a role of which nothing was said follows `main`.
+
+        Raises:
+            KeyError: no model was chosen at all.
+        """
+        return self.models.get(role) or self.models["main"]
 
 
 class View(Struct, frozen=True):
@@ -76,6 +106,8 @@ class View(Struct, frozen=True):
     files: Files = field(default_factory=Files)
     commands: frozenset[str] = frozenset()
     grants: Grants = field(default_factory=dict[str, Given])
+    origins: Origins = field(default_factory=Origins)
+    down: Down = field(default_factory=dict[str, str])
 
     def lane(self, name: str) -> Lane:
         """The lane of this name; an empty one where nothing was said in it yet."""
@@ -99,12 +131,14 @@ def fold(view: View, entry: Entry) -> View:
         owner=view.owner,
         closed=view.closed,
         settings=_settings(view.settings, entry),
-        lanes={**view.lanes, entry.lane: _lane(view.lane(entry.lane), entry)},
+        lanes=_lanes(view, entry),
         purse=fold_purse(view.purse, entry.event),
         plan=fold_plan(view.plan, entry) if entry.lane == MAIN else view.plan,
         files=fold_files(view.files, entry),
         commands=view.commands,
         grants=fold_grants(view.grants, entry),
+        origins=fold_origins(view.origins, entry),
+        down=fold_down(view.down, entry.event, view.lane(entry.lane).turn.attempt),
     )
 
 
@@ -116,7 +150,13 @@ def _session(view: View, entry: Entry) -> View:
             return replace(view, owner=owner, closed=False)
         case SessionClosed():
             return replace(view, closed=True)
-        case UserSaid(command=command) | StopAsked(command=command) | ToolAnswered(command=command):
+        case (
+            UserSaid(command=command)
+            | StopAsked(command=command)
+            | ToolAnswered(command=command)
+            | Lifted(command=command)
+            | CompactAsked(command=command)
+        ):
             return replace(view, commands=view.commands | {command})
         case Undone(command=command) | Granted(command=command) if command:
             return replace(view, commands=view.commands | {command})
@@ -130,18 +170,59 @@ def _settings(settings: Settings, entry: Entry) -> Settings:
             return replace(settings, models={**settings.models, role: chosen})
         case ModeSet() as mode:
             return replace(settings, mode=mode)
+        case GroundSet() as ground:
+            return replace(settings, ground=ground)
+        case Nudged(about=about) if about:
+            what, _, state = about.rpartition("=")
+            return replace(settings, told={**settings.told, what: state})
+        case Renamed(title=title):
+            return replace(settings, title=title)
+        case UserSaid(text=text) if not settings.title and entry.lane == MAIN:
+            return replace(settings, title=title_of(text))
+        case _:
+            return _bounds(settings, entry.event)
+
+
+def _bounds(settings: Settings, event: Event) -> Settings:
+    match event:
         case LimitsSet() as limits:
             return replace(settings, limits=limits)
         case RulesSet() as rules:
             return replace(settings, rules=rules)
         case BriefSet() as brief:
             return replace(settings, brief=brief)
-        case Renamed(title=title):
-            return replace(settings, title=title)
-        case UserSaid(text=text) if not settings.title and entry.lane == MAIN:
-            return replace(settings, title=title_of(text))
+        case GuardsSet() as guards:
+            return replace(settings, guards=guards)
         case _:
             return settings
+
+
+def _lanes(view: View, entry: Entry) -> Mapping[str, Lane]:
+    lane = _lane(view.lane(entry.lane), entry)
+    lanes = {**view.lanes, entry.lane: lane}
+    if len(lanes) == 1:
+        return lanes
+    if lane.opened is None and isinstance(entry.event, UserSaid):
+        # What a person says answers what they were shown, whichever lane it waits in.
+        waiting = [name for name, each in lanes.items() if name != entry.lane and wait_for_person(each.calls)]
+        for name in waiting:
+            lanes[name] = replace(lanes[name], calls=fold_calls(lanes[name].calls, entry))
+    # A parent stands still while its sub-agents do, and works while one of them does.
+    parent = entry.lane if lane.opened is None else lane.opened.parent
+    return {**lanes, parent: _with_lanes(lanes, parent, entry.at)}
+
+
+def _with_lanes(lanes: Mapping[str, Lane], name: str, at: int) -> Lane:
+    lane = lanes[name] if name in lanes else Lane()
+    started = {key for key, each in lane.calls.items() if each.state == "started"}
+    if not started:
+        return lane
+    standing = {
+        each.opened.call for each in lanes.values() if each.opened is not None and each.turn.waiting_ms is not None
+    }
+    others = {key: each for key, each in lane.calls.items() if key not in started}
+    waits = started <= standing and (not others or {each.state for each in others.values()} <= {"held", "new"})
+    return replace(lane, turn=with_wait(lane.turn, at, waits=waits))
 
 
 def _lane(lane: Lane, entry: Entry) -> Lane:
@@ -152,11 +233,18 @@ def _lane(lane: Lane, entry: Entry) -> Lane:
             return replace(lane, closed=closed)
         case _:
             calls = fold_calls(lane.calls, entry)
-            turn = with_wait(fold_turn(lane.turn, entry), entry.at, waits=wait_for_person(calls))
+            turn = fold_turn(lane.turn, entry)
+            waits_for_person = wait_for_person(calls) or turn.paused is not None
+            turn = with_wait(turn, entry.at, waits=waits_for_person)
+            transcript = fold_transcript(lane.transcript, entry)
             return replace(
                 lane,
-                transcript=fold_transcript(lane.transcript, entry),
+                transcript=transcript,
                 calls=calls,
                 turn=turn,
                 turns=fold_turns(lane.turns, turn, entry),
+                spent=fold_spent(lane.spent, entry.event),
+                sources=lane.sources if lane.opened is None else fold_sources(lane.sources, entry.event, lane.calls),
+                conduct=fold_conduct(lane.conduct, lane.calls, entry),
+                memory=fold_memory(lane.memory, entry, lane.calls, transcript.weight),
             )

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from ml_intern.record.events import Compacted, Entry, ToolFinished
+from ml_intern.record.clearing import Cleared, Compacted
+from ml_intern.record.events import Entry, ToolFinished
 from ml_intern.record.facts import FileChange, FileRead
 
 
@@ -44,6 +45,12 @@ def fold_files(files: Files, entry: Entry) -> Files:
         case Compacted(upto=upto):
             known = {
                 path: _forgotten(fact, entry.lane) if fact.seen_by.get(entry.lane, upto + 1) <= upto else fact
+                for path, fact in files.known.items()
+            }
+            return replace(files, known=known)
+        case Cleared(entries=entries):
+            known = {
+                path: _forgotten(fact, entry.lane) if fact.seen_by.get(entry.lane) in entries else fact
                 for path, fact in files.known.items()
             }
             return replace(files, known=known)

@@ -2,19 +2,23 @@
 Knows no guard.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ml_intern.record.events import (
     Ending,
     Entry,
     Event,
+    Lifted,
     ModelAsked,
+    ModelChosen,
     ModelFailed,
     ModelReplied,
     ModelStopped,
+    Paused,
     RetryPlanned,
     StopAsked,
     ToolFinished,
@@ -38,6 +42,9 @@ class Turn(Struct, frozen=True):
 
     `denied` is the answer to the last call that was denied, while nothing was called since. `waited_ms` is how long it
     stood still for a person so far, `waiting_ms` since when it does so now.
+
+    `failed_at` is the attempt that failed last, `answered_by` the model of the last reply; `tried` is what each model
+    said that was left for another one since then, once for each time.
     """
 
     open: bool = False
@@ -52,9 +59,13 @@ class Turn(Struct, frozen=True):
     failed: ModelFailed | None = None
     replied: ModelReplied | None = None
     stopping: Stopping | None = None
+    paused: Paused | None = None
     queued: int = 0
     denied: str = ""
     ended: TurnEnded | None = None
+    failed_at: ModelAsked | None = None
+    answered_by: str = ""
+    tried: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def passed_ms(self, now_ms: int) -> int:
         """How long the turn has worked by `now_ms`; waiting for a person is no work."""
@@ -77,13 +88,17 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
         case UserSaid(when=when):
             if not turn.open:
                 return Turn(open=True, started_seq=entry.seq, started_ms=entry.at)
-            return replace(turn, queued=turn.queued + 1) if when == "after" else turn
+            return replace(turn, queued=turn.queued + 1) if when == "after" else replace(turn, paused=None)
+        case Paused() as paused:
+            return replace(turn, paused=paused)
+        case Lifted():
+            return replace(turn, paused=None)
         case StopAsked(reason=reason):
             return replace(turn, stopping=_asked_to_stop(reason)) if turn.open else turn
         case TurnEnded() as ended:
             if turn.queued:
                 return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, ended=ended)
-            return replace(turn, open=False, ended=ended, stopping=None)
+            return replace(turn, open=False, ended=ended, stopping=None, paused=None)
         case Undone():
             # How the turn before ended matters to nobody now: there is nothing to go on with.
             return Turn(ended=TurnEnded("done"))
@@ -93,14 +108,25 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
 
 def _attempted(turn: Turn, event: Event) -> Turn:
     match event:
+        case ModelAsked(role="compaction") as asked:
+            return replace(turn, attempt=asked, retry_due=None)
+        case ModelReplied() | ModelFailed() if turn.attempt is not None and turn.attempt.role == "compaction":
+            overrun = isinstance(event, ModelReplied) and event.overrun
+            return replace(turn, attempt=None, stopping=_overrun() if overrun else turn.stopping)
         case ModelAsked() as asked:
             return replace(turn, attempt=asked, retry_due=None, failed=None)
         case ModelReplied() as replied:
+            by = turn.attempt.model if turn.attempt is not None else turn.answered_by
             turn = replace(turn, attempt=None, failures=0, failed=None, replied=replied, steps=turn.steps + 1)
+            turn = replace(turn, answered_by=by, tried={}) if turn.tried or by != turn.answered_by else turn
             turn = replace(turn, denied="") if replied.reply.calls else turn
             return replace(turn, stopping=_overrun()) if replied.overrun else turn
         case ModelFailed() as failed:
-            return replace(turn, attempt=None, failures=turn.failures + 1, failed=failed, replied=None)
+            at = turn.attempt or turn.failed_at
+            failures = turn.failures + 1
+            return replace(turn, attempt=None, failures=failures, failed=failed, failed_at=at, replied=None)
+        case ModelChosen():
+            return _left(turn)
         case ModelStopped():
             return replace(turn, attempt=None)
         case RetryPlanned(due=due):
@@ -109,6 +135,15 @@ def _attempted(turn: Turn, event: Event) -> Turn:
             return replace(turn, denied=text)
         case _:
             return turn
+
+
+def _left(turn: Turn) -> Turn:
+    """Another model goes on where one failed: what it said is kept until somebody answers."""
+    if turn.failed is None or turn.failed_at is None:
+        return turn
+    model = turn.failed_at.model
+    tried = {**turn.tried, model: (*turn.tried.get(model, ()), turn.failed.what)}
+    return replace(turn, failed=None, failures=0, retry_due=None, tried=tried)
 
 
 def _asked_to_stop(reason: Literal["interrupted", "limit"]) -> Stopping:

@@ -1,0 +1,206 @@
+"""Hooks through the whole command line: asked before a call, told of the rest, never looser, never in the way."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from ml_intern.record.events import Nudged, ToolHeld
+from ml_intern.record.hooks import HookRan
+from tests.walks.walk import MODEL, Done, Hearing, Walk, bash, story, until
+
+WRITES = ("write", {"path": "a.txt", "content": "x\n"})
+
+
+def hook(walk: Walk, answer: str, *, event: str = "before_call", more: str = "", name: str = "guard") -> Path:
+    """A hook in the user's file, which keeps what it was told; the file that it keeps it in."""
+    heard, script = walk.place / f"{name}.{event}.jsonl", walk.place / f"{name}.{event}.sh"
+    script.write_text(f"cat >> {heard}; echo >> {heard}\n{answer}\n")
+    user = walk.home / ".config" / "ml-intern" / "settings.toml"
+    user.parent.mkdir(parents=True, exist_ok=True)
+    table = f"[[hooks]]\nname = '{name}'\nevent = '{event}'\ncommand = 'sh {script}'\n{more}\n"
+    user.write_text((user.read_text() if user.exists() else "") + table)
+    return heard
+
+
+def told(heard: Path) -> list[dict]:
+    return [json.loads(line) for line in heard.read_text().splitlines() if line] if heard.exists() else []
+
+
+def says(**answer: str) -> str:
+    return f"echo '{json.dumps(answer)}'"
+
+
+async def go(walk: Walk, *flags: str) -> Done:
+    async with Hearing(story([WRITES])) as model:
+        return await walk.say(model, "go", *flags)
+
+
+async def ran(walk: Walk) -> list[HookRan]:
+    return [entry.event for entry in await walk.entries() if isinstance(entry.event, HookRan)]
+
+
+async def test_a_hook_that_denies_is_told_what_would_be_done_and_the_model_why_not(walk: Walk):
+    heard = hook(walk, says(decision="deny", reason="never on a Friday"))
+    done = await go(walk, "--allow", "write *")
+    [answer] = await walk.answers()
+    assert (answer.outcome, "the user's hook 'guard' forbids it: never on a Friday" in answer.text) == ("denied", True)
+    assert not (walk.workspace / "a.txt").exists(), done.said
+    [data] = told(heard)
+    assert (data["event"], data["call"]["tool"], data["lane"]) == ("before_call", "write", "main")
+    assert data["effects"][0]["kind"] == "writes"
+    assert data["workspace"] == str(walk.workspace)
+    assert json.loads(data["call"]["arguments"])["path"] == "a.txt"
+    [event] = await ran(walk)
+    assert (event.hook, event.decision, event.call) == ("guard", "deny", answer.call)
+
+
+async def test_a_hook_can_make_a_call_wait_for_a_person_whose_yes_then_counts(walk: Walk):
+    hook(walk, says(decision="ask", reason="look at it"))
+    async with Hearing(story([WRITES])) as model:
+        held = await walk.say(model, "go", "--on-ask", "hold")
+        assert (held.code, "says the user's hook 'guard': look at it" in held.err) == (5, True), held.said
+        done = await walk.run("resume", "last", "--approve", "all", *MODEL, "--base-url", model.url)
+    assert done.code == 0, done.said
+    assert (walk.workspace / "a.txt").exists()
+    assert len([entry for entry in await walk.entries() if isinstance(entry.event, ToolHeld)]) == 1
+
+
+async def test_what_a_hook_allows_is_judged_as_ever_and_its_note_reaches_the_model(walk: Walk):
+    hook(walk, says(decision="allow", note="Use tabs here."))
+    async with Hearing(story([WRITES, ("write", {"path": "/etc/x", "content": "x"})])) as model:
+        done = await walk.say(model, "go", "--deny", "write b*")
+        assert b"A hook of the user's says of this call: Use tabs here." in model.bodies[-1], done.said
+    first, second = await walk.answers()
+    assert (first.outcome, second.outcome) == ("ok", "failed"), second.text
+    (walk.workspace / "a.txt").unlink()
+    denied = await go(walk, "--deny", "write *")
+    assert denied.code == 6, denied.said
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("echo nonsense; exit 0", "its answer cannot be read"),
+        ('echo \'{"decision": "perhaps"}\'', "its answer cannot be read"),
+        ("echo no luck >&2; exit 3", "it ended with code 3 (no luck)"),
+        ("sleep 60", "no answer within 1 s"),
+        ("sleep 60 & sleep 0.1", "no answer within 1 s"),
+        ("kill -9 $$", "it ended with code 137"),
+    ],
+)
+async def test_a_hook_that_fails_lets_nothing_pass_unasked_unless_it_may_be_ignored(walk: Walk, answer: str, why: str):
+    hook(walk, answer, more="timeout = '1s'")
+    done = await go(walk)
+    [denied] = await walk.answers()
+    assert (denied.outcome, why in denied.text) == ("denied", True), denied.text
+    assert "The hook 'guard'" in done.err, done.said
+    assert why in done.err
+    (walk.home / ".config" / "ml-intern" / "settings.toml").unlink()
+    hook(walk, answer, more="timeout = '1s'\non_error = 'ignore'")
+    done = await go(walk)
+    assert ((await walk.answers())[0].outcome, why in done.err) == ("ok", True), done.said
+
+
+async def test_it_is_told_only_of_what_it_asked_for(walk: Walk):
+    one = hook(walk, "", name="one", more="effects = ['write *.md', 'publish']")
+    two = hook(walk, "", name="two", more="tools = ['ba*']")
+    three = hook(walk, "", name="three", more="effects = 'execute touch*'\ntools = ['write']")
+    steps = [[WRITES], [("write", {"path": "b.md", "content": "x"})], [bash("touch c")]]
+    async with Hearing(story(*steps)) as model:
+        done = await walk.say(model, "go")
+    assert done.code == 0, done.said
+    assert [Path(each["effects"][0]["target"]).name for each in told(one)] == ["b.md"]
+    assert [each["call"]["tool"] for each in told(two)] == ["bash"]
+    assert told(three) == []
+
+
+async def test_the_others_are_told_of_turn_and_call_without_being_waited_for(walk: Walk):
+    events = ("before_turn", "after_call", "after_turn", "held", "answered")
+    heard = {event: hook(walk, "sleep 0.7", event=event) for event in events}
+    async with Hearing(story([WRITES], [bash("true", hub=["push me/x"])])) as model:
+        await walk.say(model, "go on")
+    after = told(heard["after_call"])
+    assert [(each["call"]["tool"], each["outcome"]) for each in after] == [("write", "ok"), ("bash", "failed")]
+    assert [each["text"] for each in told(heard["before_turn"])] == ["go on"]
+    assert [each["reason"] for each in told(heard["after_turn"])] == ["done"]
+    assert told(heard["held"]) == told(heard["answered"]) == []
+    assert {event.on for event in await ran(walk)} == {"before_turn", "after_call", "after_turn"}
+    finished = [entry.at for entry in await walk.entries() if entry.event.__struct_config__.tag == "turn_ended"]
+    told_at = [entry.at for entry in await walk.entries() if isinstance(entry.event, HookRan)]
+    assert min(told_at) >= 700 + (await walk.entries())[0].at
+    assert finished[0] < max(told_at)
+
+
+async def test_a_stop_ends_a_hook_that_is_waited_for_at_once(walk: Walk):
+    heard = hook(walk, "sleep 50", more="timeout = '2m'")
+    async with Hearing(story([WRITES])) as model:
+        running = await walk.start("go", *MODEL, "--base-url", model.url)
+        await until(heard.exists)
+        pressed = running.interrupt()
+        done = await running.ended()
+    assert time.monotonic() - pressed < 3, done.said
+    assert [answer.outcome for answer in await walk.answers()] == ["stopped"]
+    assert not (walk.workspace / "a.txt").exists()
+
+
+async def test_a_hook_of_the_workspace_runs_only_once_a_person_trusts_its_file(walk: Walk):
+    witness = walk.place / "ran"
+    file = walk.workspace / ".ml-intern" / "settings.toml"
+    file.parent.mkdir()
+    file.write_text(f"[[hooks]]\nevent = 'before_call'\ncommand = 'touch {witness}'\n")
+    done = await go(walk)
+    assert ("Not trusted, so ignored: hooks in" in done.err, witness.exists()) == (True, False), done.said
+    given = await walk.run("trust", "--yes")
+    assert "Loosens: hooks" in given.out, given.said
+    assert f"touch {witness}" in (await walk.run("settings")).out
+    assert "hooks.before_call" in (await walk.run("settings", "--json")).out
+    (walk.workspace / "a.txt").unlink()
+    await go(walk)
+    assert witness.exists()
+    file.write_text(file.read_text() + "# changed\n")
+    witness.unlink()
+    (walk.workspace / "a.txt").unlink()
+    await go(walk)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ("event = 'before_cal'\ncommand = 'x'", "there is no 'before_cal'.\nDid you mean before_call?"),
+        ("event = 'held'", "a hook needs command, a text."),
+        ("event = 'held'\ncommand = ' '", "a hook without a command."),
+        ("event = 'held'\ncommand = 'x'\ntimout = 3", "a hook has no 'timout'.\nDid you mean timeout?"),
+        ("event = 'held'\ncommand = 'x'\ntimeout = '1h'", "a hook may take 600 s at most."),
+        ("event = 'held'\ncommand = 'x'\non_error = 'deny'", "there is no 'deny'."),
+        ("event = 'held'\ncommand = 'x'\neffects = ['publsh x']", "did you mean 'publish'?"),
+        ("event = 'held'\ncommand = 'x'\ntools = [3]", "tools is a list of texts."),
+    ],
+)
+async def test_a_hook_that_is_written_wrongly_is_told_with_its_line_before_anything_starts(
+    walk: Walk, table: str, why: str
+):
+    user = walk.home / ".config" / "ml-intern" / "settings.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text(f"[[hooks]]\nevent = 'held'\ncommand = 'true'\n[[hooks]]\n{table}\n")
+    done = await walk.run("settings")
+    assert (done.code, "settings.toml:4" in done.err, why in done.err) == (2, True, True), done.said
+    user.write_text("hooks = 'x'\n")
+    assert "hooks is a list of tables." in (await walk.run("settings")).err
+
+
+async def test_doctor_names_a_hook_whose_program_is_not_there(walk: Walk):
+    user = walk.home / ".config" / "ml-intern" / "settings.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("[[hooks]]\nevent = 'held'\ncommand = 'no-such-program now'\n")
+    done = await walk.run("doctor")
+    assert "no-such-program" in done.out, done.said
+
+
+async def test_what_a_hook_notes_is_no_word_of_the_persons(walk: Walk):
+    hook(walk, says(note="hello"), event="before_turn")
+    await go(walk)
+    nudges = [entry.event for entry in await walk.entries() if isinstance(entry.event, Nudged)]
+    assert [each.text for each in nudges if each.guard == "hook"] == ["A hook of the user's says: hello"]
