@@ -41,7 +41,9 @@ def click() -> list[str]:
 def environment(home: Path) -> dict[str, str]:
     """A home of its own, no credentials, no proxy, nothing of ours set."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    return {**kept, "HOME": str(home), "OPENAI_COMPATIBLE_API_KEY": "no-key-is-checked"}
+    # The scripts make one and the same call hundreds of times: guards would rightly end that.
+    guards = {f"ML_INTERN_GUARD_{name}": "off" for name in ("REPEATS", "STALL")}
+    return {**kept, **guards, "HOME": str(home), "OPENAI_COMPATIBLE_API_KEY": "no-key-is-checked"}
 
 
 def spawn_ms(folder: Path, rounds: int = 60) -> list[float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ml_intern.agent.subagent import Lanes
 from ml_intern.app.options import OPTIONS, Workspace
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally, as_json
@@ -152,7 +153,9 @@ def _workshop() -> Workshop:
     """Nothing of it is used: a tool's words and arguments do not depend on its session."""
     folder, secrets = Path("session"), Secrets({})
     commands, blobs = Commands(folder, Level.FULL), Blobs(folder, secrets)
-    return Workshop(Roots((), ()), commands, blobs, folder, environ={}, folder=folder, history=_Nothing())
+    return Workshop(
+        Roots((), ()), commands, blobs, folder, environ={}, folder=folder, history=_Nothing(), spawn=Lanes()
+    )
 
 
 class _Nothing:
@@ -188,6 +191,60 @@ mode. No rule and no mode allows what only a person may, each time: leaving the 
 deleting on a server, another payer. A rule on `execute` reads the text of a command: it is a reminder, the sandbox is
 the wall. Examples are checked when the rule is read. `--allow` and `--deny` give rules to one session.
 """
+_HOOKS = """\
+
+## Hooks
+
+Commands of your own that are told what happens, as JSON on their standard input. They run as you would run them, in the
+workspace and outside the sandbox, from your settings file, or from a workspace's once you trust it (`ml-intern trust`).
+
+```toml
+[[hooks]]
+name = "no-friday"
+event = "before_call"            # or after_call, before_turn, after_turn, held, answered
+command = "python3 ~/bin/no_friday.py"
+effects = ["publish", "execute git push*"]  # as in rules; without it every call
+tools = ["ba*"]                  # by the name that you see; without it every tool
+timeout = "10s"                  # at most 10m
+on_error = "ask"                 # or ignore
+```
+
+Before a call it is told `event`, `session`, `workspace`, `lane`, `call` (id, tool, arguments), `effects`, `display`,
+`quote` and `payer`, and may answer `{"decision": "deny", "reason": "...", "note": "..."}`. `deny` and `ask` tighten;
+`allow`, or nothing, leaves the call to the rules as ever. The note is told to the model. Where it ends with another
+code than 0, says something else, or takes too long, the call asks, and you are told why. It may be asked again after
+a crash or your yes.
+
+The other events are told, never waited for: `after_call` with `outcome` and `text`, `before_turn` with `text`,
+`after_turn` with `reason`, `held` with `reason` and `quote`, `answered` with `approve`. Each run is in the record
+(`hook_ran`). To hear of a held call on your desktop: `event = "held"`, `command = "notify-send ml-intern 'a call
+waits'"`.
+
+## Places that a text named
+
+Files, pages, data, logs and outputs reach the model framed as data. A place that such a text named first and you did
+not (a repository, a host, an address, a package index) is asked for before anything is sent there, in every mode,
+whatever a rule with a glob allows: name it in your message, in a rule of its own (`--allow 'publish hub:me/model,
+private'`), or say yes to the held call. Reading it is free.
+"""
+_GUARDS = """\
+## Guards
+
+```toml
+[guards]
+repeats = 5
+stall = "off"
+plan = false
+```
+
+Guards look at a turn between its steps. `repeats`: the same call with the same result, or the same round of 2 to 5
+calls, so many times in a row; results that change, other arguments and calls that waited ten seconds or more are none.
+`stall`: so many steps without a changed file or plan and without a result that was not there before. The model is told
+first. If it goes on like that, the turn waits for you where `on_ask` is `hold` (exit code 5; `ml-intern resume` lets it
+go on), and ends with exit code 4 and its reason where it is `deny`. `plan`: open items of a plan of this turn are named
+once when the model would end, unless it asks you something or tells what failed. Always on: a reply that was cut is
+asked for in smaller parts (twice in a row ends the turn), and an empty one is asked for again.
+"""
 _WORKSPACE: dict[Workspace, str] = {
     "free": "yes",
     "trusted": "when trusted",
@@ -206,7 +263,7 @@ def settings() -> str:
         f"| {_WORKSPACE[each.workspace]} | {each.about} |"
         for each in OPTIONS
     )
-    return "\n".join(["# Settings\n", _MADE, _SETTINGS, head, *rows, "", _RULES])
+    return "\n".join(["# Settings\n", _MADE, _SETTINGS, head, *rows, "", _RULES, _GUARDS, _HOOKS])
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -96,3 +96,29 @@ def test_who_pays_is_a_name_or_nobody_else_and_ours_goes_before_the_hubs():
     assert make_launch(Flags(), {"HF_BILL_TO": ""}).bill_to is None
     with pytest.raises(BadSettings, match=r"HF_BILL_TO 'a b' is no name of an organisation"):
         make_launch(Flags(), {"HF_BILL_TO": "a b"})
+
+
+def test_fallbacks_come_from_flags_and_variables_in_order_and_once():
+    launch = make_launch(Flags(model="a", fallback=("b", "c", "b")), {"ML_INTERN_FALLBACK": "d"})
+    assert (launch.model, launch.fallback) == ("a", ("b", "c"))
+    assert make_launch(Flags(), {"ML_INTERN_FALLBACK": "b, c"}).fallback == ("b", "c")
+    assert make_launch(Flags(model="a"), {}).fallback is None
+
+
+def test_the_main_chain_may_be_one_list_and_single_settings_go_before_it():
+    whole = {"ML_INTERN_MAIN_MODEL": "a,b,c"}
+    assert (make_launch(Flags(), whole).model, make_launch(Flags(), whole).fallback) == ("a", ("b", "c"))
+    launch = make_launch(Flags(fallback=("x",)), whole)
+    assert (launch.model, launch.fallback) == ("a", ("x",))
+    launch = make_launch(Flags(model="y"), whole)
+    assert (launch.model, launch.fallback) == ("y", None)
+
+
+def test_roles_have_models_and_an_effort_of_their_own():
+    launch = make_launch(Flags(research_model="a,b", effort="high"), {"ML_INTERN_JUDGE_EFFORT": "low"})
+    assert (launch.roles, launch.effort, launch.efforts) == ({"research": ("a", "b")}, "high", {"judge": "low"})
+    with pytest.raises(BadSettings, match=r"There is no effort 'hihg' .--effort.") as caught:
+        make_launch(Flags(effort="hihg"), {})
+    assert caught.value.remedy == "Did you mean high?"
+    with pytest.raises(BadSettings, match="--research-model names no model"):
+        make_launch(Flags(research_model=" , "), {})

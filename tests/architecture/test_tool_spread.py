@@ -18,6 +18,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("policy/rules.py", "write"): "a verb of rules, over the effect",
     ("record/display.py", "plan"): "a kind of display, whoever shows it",
     ("record/events.py", "plan"): "the mode in which nothing is changed",
+    ("record/events.py", "research"): "the role that a model is asked as",
+    ("app/options.py", "research"): "the role that a model is asked as",
+    ("cli/main.py", "research"): "the role that a model is asked as",
+    ("headless/report.py", "task"): "a field of the result: what a sub-agent was asked",
     ("sandbox/", "read"): "how a root is mounted: readable",
     ("sandbox/", "write"): "how a root is mounted: writable",
 }

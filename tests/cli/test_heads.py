@@ -10,6 +10,8 @@ from ml_intern.record import events
 from ml_intern.record.events import (
     BriefSet,
     Event,
+    GuardsSet,
+    Lifted,
     LimitsSet,
     ModelStopped,
     OwnerTook,
@@ -20,6 +22,7 @@ from ml_intern.record.events import (
     ToolAnswered,
     UserSaid,
 )
+from ml_intern.record.ground import GroundSet, Joined, Machine
 from ml_intern.record.messages import Image
 from tests.headless.made import NASTY, UNSEEN, entry
 from tests.headless.test_progress import TOLD
@@ -43,10 +46,17 @@ LINES: list[tuple[Event, list[str]]] = [
         ["told besides: Be brief.", 'the answer must fit: {"type": "object"}'],
     ),
     (BriefSet("", ""), []),
+    (
+        GroundSet(Machine(8, 33_000_000_000, 0), (Joined("memory", "MEMORY.md", SHA, "x"),), 5, None, ("memory",)),
+        ["machine: no accelerator, 8 cores, 33 GB of memory", "memory joined: MEMORY.md"],
+    ),
+    (GroundSet(), []),
+    (GuardsSet(5, None, plan=False), ["guards: repeats 5, stall off, plan off"]),
+    (Lifted("c"), ["the pause was lifted"]),
     (UserSaid("c", "a\nb", (Image(SHA, "image/png"),)), ["> a", "> b", f"> (image/png, kept as {SHA})"]),
     (ToolAnswered("c", "k1", True, "", "user"), ["call k1 was approved by user"]),
     (ToolAnswered("c", "k1", False, "not\nnow", "user"), ["call k1 was refused by user: not now"]),
-    (StopAsked("c"), ["stop: Ctrl+C"]),
+    (StopAsked("c"), ["stop: a person asked for it"]),
     (StopAsked("c", "limit"), ["stop: the turn's time is up"]),
     (ModelStopped("a", "So f", 0), ["stopped in mid-reply, so far it said:"]),
     (ModelStopped("a", "", 0), ["stopped in mid-reply"]),
@@ -76,7 +86,7 @@ def test_no_line_of_any_entry_forges_another_and_progress_tells_the_rest(drawn: 
 def test_every_kind_of_event_is_told_of_somewhere():
     told = {type(event) for event, _ in LINES} | set(TOLD) | set(SILENT)
     rest = set(get_args(Event)) - told - {OwnerTook}
-    names = "ModelChosen CapSet ModeSet Compacted Undone Renamed SessionClosed Granted GrantEnded"
+    names = "CapSet ModeSet CompactAsked Undone Renamed SessionClosed Granted GrantEnded"
     assert {kind.__name__ for kind in rest} == set(names.split())
 
 

@@ -123,8 +123,10 @@ class Double:
 
     def _models(self, request: Request) -> dict[str, Any]:
         # openai/types/model.py:11-26 and openai/pagination.py (SyncPage: data, object)
+        # vLLM adds max_model_len (vllm/entrypoints/openai/protocol.py, ModelCard).
+        window = {} if self._terms.window is None else {"max_model_len": self._terms.window}
         known = {
-            name: {"id": name, "object": "model", "created": _CREATED, "owned_by": "double"}
+            name: {"id": name, "object": "model", "created": _CREATED, "owned_by": "double", **window}
             for name in self._terms.models
         }
         if request.method == "GET" and request.path == "/v1/models":

@@ -27,7 +27,9 @@ def test_the_numbers_are_a_promise_to_scripts():
         "LIMIT": 4,
         "HELD": 5,
         "DENIED": 6,
+        "HUNG_UP": 129,
         "INTERRUPTED": 130,
+        "TERMINATED": 143,
     }
 
 
@@ -40,9 +42,13 @@ def test_each_ending_has_its_code(ending: Ending):
     assert exit_of(ending) is TABLE[ending]
 
 
-def test_only_an_answer_is_a_success_and_every_code_but_that_of_bad_settings_is_an_ending():
+LEFT_OPEN = {Exit.HUNG_UP, Exit.TERMINATED}
+"""A signal to end leaves the turn without an ending."""
+
+
+def test_only_an_answer_is_a_success_and_every_code_but_those_of_bad_settings_and_signals_is_an_ending():
     assert [ending for ending, code in TABLE.items() if int(code) == 0] == ["done"]
-    assert {exit_of(ending) for ending in get_args(Ending)} == set(Exit) - {Exit.BAD_SETTINGS}
+    assert {exit_of(ending) for ending in get_args(Ending)} == set(Exit) - {Exit.BAD_SETTINGS, *LEFT_OPEN}
 
 
 def test_the_help_names_every_code_with_its_number():

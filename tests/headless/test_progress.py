@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_intern.headless.progress import WIDTH, Progress
+from ml_intern.record.clearing import Cleared, Compacted
 from ml_intern.record.display import (
     DiffDisplay,
     Display,
@@ -21,20 +22,38 @@ from ml_intern.record.events import (
     Ending,
     Entry,
     Event,
+    LaneOpened,
+    ModelChosen,
     ModelFailed,
     ModelReplied,
     Nudged,
     Outcome,
+    Paused,
     RetryPlanned,
     ToolFinished,
     ToolHeld,
     TurnEnded,
 )
-from ml_intern.record.messages import Usage
+from ml_intern.record.hooks import HookRan
+from ml_intern.record.messages import Reply, Text, Usage
 from tests.headless.made import NASTY, SPELLED, UNSEEN, call, entry, held, replied, written
 from tests.record.legal import EVENT_TYPES, any_entry, of, records
 
-TOLD = (ModelReplied, ModelFailed, RetryPlanned, ToolFinished, ToolHeld, Nudged, TurnEnded)
+TOLD = (
+    HookRan,
+    ModelChosen,
+    ModelReplied,
+    ModelFailed,
+    RetryPlanned,
+    ToolFinished,
+    ToolHeld,
+    Nudged,
+    Paused,
+    LaneOpened,
+    Cleared,
+    Compacted,
+    TurnEnded,
+)
 """The only events that a person is told of."""
 
 PLAN = PlanDisplay(
@@ -217,6 +236,23 @@ def test_a_held_call_and_a_nudge_are_a_line_each():
 def test_every_end_but_an_answer_is_told(ending: Ending):
     assert written(TurnEnded(ending, "It ended.", "Go on.")) == f"{ending}: It ended. Go on.\n"
     assert written(TurnEnded(ending, "It ended.")) == f"{ending}: It ended.\n"
+
+
+def test_room_that_is_made_is_a_line_and_what_it_costs_too():
+    summed = ModelReplied("a", Reply((Text("so far"),)), Usage(900, 60), 1_200, "stop", role="compaction", total_ms=700)
+    assert written(Cleared((4, 9)), summed, Compacted(12, "so far")).splitlines() == [
+        "  cleared: the model sees 2 old answers as references",
+        "  summary 900+60 tokens  0.7 s  $0.0012",
+        "  compacted: the model sees entries up to 12 as a summary",
+    ]
+
+
+def test_a_hook_that_failed_is_told_and_one_that_did_not_is_not():
+    assert written(HookRan("guard", "before_call", decision="allow")) == ""
+    assert (
+        written(HookRan("guard", "before_call", fault="The hook 'guard' failed."))
+        == "  hook    The hook 'guard' failed.\n"
+    )
 
 
 def test_an_answer_is_its_own_end():

@@ -36,7 +36,7 @@ from ml_intern.record.events import (
     UserSaid,
 )
 from ml_intern.record.facts import FileChange, FileRead
-from ml_intern.record.messages import Usage
+from ml_intern.record.messages import Reply, Usage
 from ml_intern.record.view import MAIN, View, fold
 from tests.headless.made import NASTY, SPELLED, UNSEEN, call, entry, held, replied, view_of
 from tests.record.legal import any_entry, records
@@ -135,7 +135,9 @@ def test_a_tally_reads_whatever_is_recorded(drawn: list[Entry]):
     tally = Tally()
     for each in drawn:
         tally.read(each)
-    assert tally.steps == sum(isinstance(each.event, ModelReplied) for each in drawn)
+    assert tally.steps == sum(
+        isinstance(each.event, ModelReplied) and each.event.role != "compaction" for each in drawn
+    )
 
 
 def held_view(*events: Event, tool: str = "tell", arguments: str = '{"to": "boss"}') -> View:
@@ -247,12 +249,16 @@ def test_json_of_an_answer_holds_every_figure():
         "prompt_tokens": 1_205,
         "output_tokens": 40,
         "cached_tokens": 4,
+        "cache_written_tokens": 0,
+        "cached_share": 0.0033,
+        "answered": {"": 2},
         "cost_usd": 0.0052,
         "session_cost_usd": 0.0034,
         "cap_usd": 5.0,
         "seconds": 12.346,
         "files": ["/work/a.py", "/work/b.py"],
         "held": [],
+        "lanes": [],
     }
 
 
@@ -303,3 +309,14 @@ def test_the_closing_line_has_the_figures_and_the_way_on():
 @pytest.mark.parametrize(("steps", "told"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps"), (300, "300 steps")])
 def test_one_step_is_no_steps(steps: int, told: str):
     assert closing_line(View(), Tally(steps=steps), 0.0) == f"{told}, 0.0 s, 0+0 tokens, $0.00 of $0.00 spent; session "
+
+
+def test_the_share_of_the_prompts_that_was_cached_and_who_answered_are_counted():
+    tally = Tally()
+    for by, cached in (("a", 0), ("b", 90), ("b", 180)):
+        usage = Usage(100 + cached // 2, 10, cached=cached // 2, cache_written=5)
+        tally.read(Entry(1, 1, "main", ModelReplied("m", Reply((), by), usage, 1, "stop")))
+    assert tally.answered == {"a": 1, "b": 2}
+    assert (tally.cache_written_tokens, round(tally.cached_share, 2)) == (15, 0.31)
+    assert "(31 % of the prompts cached)" in closing_line(View(), tally, 1.0)
+    assert "cached" not in closing_line(View(), Tally(), 1.0)

@@ -17,7 +17,7 @@ from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.paths import Roots, command_path, session_roots
 from ml_intern.store.blobs import Blobs
 from ml_intern.toolkit.schema import Arguments, parse
-from ml_intern.toolkit.tool import Context, Prepared, Result, Tool
+from ml_intern.toolkit.tool import Context, Prepared, Result, Tool, Waits
 from ml_intern.tools.bash import Bash
 from ml_intern.tools.scripts import Scripts
 
@@ -43,6 +43,7 @@ class Bench:
     async def call(self, tool: Tool, lane: str = "main", key: str = "call-1", **arguments: object) -> Result:
         prepared = await self.prepare(tool, lane, key, **arguments)
         result = await tool.run(prepared, self.context(lane, key))
+        assert isinstance(result, Result)
         self.keep(result.facts, lane, result.outcome)
         return result
 
@@ -50,7 +51,9 @@ class Bench:
         started = ToolStarted(
             key, "", prepared.effects, prepared.replay, inputs=prepared.inputs, writes=prepared.writes
         )
-        return await tool.recover(fitting(tool, arguments), started, self.context(key=key))
+        found = await tool.recover(fitting(tool, arguments), started, self.context(key=key))
+        assert not isinstance(found, Waits)
+        return found
 
     def keep(self, facts: Iterable[Fact], lane: str = "main", outcome: Outcome = "ok") -> None:
         finished = ToolFinished("call", outcome, "", TextDisplay(""), tuple(facts))

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from ml_intern.agent.subagent import Lanes
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.levels import Level
 from ml_intern.toolkit.registry import Registry
@@ -22,11 +23,11 @@ class Nothing:
 def registry(bench) -> Registry:
     commands = Commands(bench.folder, Level.NONE)
     places = bench.environments, {}, bench.folder, Nothing()
-    return Registry(make_tools(Workshop(bench.roots, commands, bench.blobs, *places)))
+    return Registry(make_tools(Workshop(bench.roots, commands, bench.blobs, *places, spawn=Lanes())))
 
 
 def test_the_tools_are_those_of_the_reference_and_ours(registry):
-    ours = ["bash_output", "bash_stop", "plan", "ask_user", "recall"]
+    ours = ["bash_output", "bash_stop", "plan", "ask_user", "recall", "research", "task"]
     assert list(registry) == ["read", "find", "write", "edit", "bash", *ours]
 
 
@@ -38,6 +39,8 @@ def test_the_tools_are_those_of_the_reference_and_ours(registry):
         ("edit", ["path", "old_str", "new_str", "replace_all"], ["path", "old_str", "new_str"]),
         ("bash", ["command", "timeout", "description", "background", "work_dir", "hub"], ["command"]),
         ("plan", ["todos"], ["todos"]),
+        ("research", ["task", "context", "files", "max_steps"], ["task"]),
+        ("task", ["task", "context", "files", "tools", "instructions", "max_steps"], ["task"]),
     ],
 )
 def test_arguments_are_named_as_in_the_reference(registry, tool, arguments, required):

@@ -68,9 +68,11 @@ async def test_a_forward_ends_with_its_session_and_then_says_that_nothing_runs(w
         going = await walk.start("forward", "last", "8765", "--to", str(free))
         said = await first_line(going)
         assert said.startswith(f"http://127.0.0.1:{free} -> port 8765")
-        # Sent by the terminal to the run alone.
+        # Sent by the terminal to the run alone: what earlier steps left running goes on until it is told to end.
         os.kill(running.pid, signal.SIGINT)
         await running.process.wait()
+        stopped = await walk.run("stop", "last", "--commands")
+        assert stopped.code == 0, stopped.said
         ended = await going.ended()
         assert (ended.code, "have ended" in ended.err) == (0, True), ended.said
     for words in (("forward",), ("forward", "8765")):

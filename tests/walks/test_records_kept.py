@@ -66,7 +66,7 @@ async def test_an_undone_turn_is_not_sent_again_and_stays_paid(walk: Walk):
 
 async def test_a_fork_goes_on_by_itself_under_its_own_cap(walk: Walk):
     first = await said(walk, "make it", [bash("echo 1 > made.txt")])
-    made = await walk.run("sessions", "fork", first, "--budget", "0.75")
+    made = await walk.run("sessions", "fork", first, "--budget", "1.75")
     assert made.code == 0, made.said
     fork = await newest(walk)
     assert fork != first
@@ -79,7 +79,7 @@ async def test_a_fork_goes_on_by_itself_under_its_own_cap(walk: Walk):
             (await walk.view(fork)).lane("main").transcript.lines
         )
         view = await walk.view(fork)
-        assert (view.purse.cap, view.purse.spent) == (750_000, double.ledger.total())
+        assert (view.purse.cap, view.purse.spent) == (1_750_000, double.ledger.total())
     assert await walk.entries(first) == before
     assert f"session {fork} in {walk.workspace}, copied from {first}\n" in (await walk.run("show", fork)).out
     listed = await rows(walk)

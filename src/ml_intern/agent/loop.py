@@ -6,16 +6,16 @@ from typing import assert_never
 from msgspec import Struct
 
 from ml_intern.agent.ask import Asker
+from ml_intern.agent.compact import Compactor, Running
+from ml_intern.agent.context import Head
 from ml_intern.agent.road import Road
 from ml_intern.base.clock import Clock
-from ml_intern.policy.answer import unfit
-from ml_intern.policy.guards import ask_guards
-from ml_intern.policy.guards.verdicts import EndTurn, Nudge
-from ml_intern.policy.silence import silent
-from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, TurnEnded
+from ml_intern.policy.closing import closing
+from ml_intern.policy.guards import ask_guards, outcome
+from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, Role, TurnEnded
 from ml_intern.record.log import Log, Refusal
-from ml_intern.record.next import AskModel, Rest, SettleCalls, Wait, next_step
-from ml_intern.record.view import MAIN, View
+from ml_intern.record.next import AskModel, Compact, Rest, SettleCalls, Wait, next_step
+from ml_intern.record.view import View
 
 LOST = "The process ended while the model was answering."
 
@@ -29,6 +29,10 @@ async def _no_news(_lane: str, _tell: Tell) -> bool:
     return False
 
 
+async def _nothing_runs() -> list[tuple[str, str]]:
+    return []
+
+
 class Worker(Struct, frozen=True):
     """What a lane works with."""
 
@@ -37,6 +41,14 @@ class Worker(Struct, frozen=True):
     road: Road
     clock: Clock
     news: News = _no_news
+    role: Role = "main"
+    running: Running = _nothing_runs
+
+    @property
+    def head(self) -> Head:
+        """What stands before the requests of its lane."""
+        heads = self.asker.heads
+        return heads[self.role] if self.role in heads else heads["main"]
 
 
 async def work(worker: Worker, lane: str) -> Wait | Rest:
@@ -47,7 +59,10 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
     """
     log = worker.log
     while True:
-        match next_step(log.view, lane, worker.clock.now_ms()):
+        match next_step(log.view, lane, worker.clock.now_ms(), worker.head.bound):
+            case Compact():
+                await close_attempt(log, lane, LOST)
+                await Compactor(log, worker.asker, worker.clock, worker.head, worker.running).make_room(lane)
             case AskModel():
                 await _ask(worker, lane)
             case SettleCalls():
@@ -56,12 +71,18 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
             case Wait(on="instant", due=due):
                 await worker.clock.sleep(max(0, due - worker.clock.now_ms()) / 1000)
             case Rest(ending=ending) if ending is not None:
-                await close_attempt(log, lane, LOST)
-                await log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
+                await _rest(worker, lane)
             case Wait() | Rest() as pause:
                 return pause
             case _ as never:
                 assert_never(never)
+
+
+async def _rest(worker: Worker, lane: str) -> None:
+    """The end of the turn, unless another model of the chain goes on where one failed."""
+    if not await worker.asker.go_on(lane):
+        await close_attempt(worker.log, lane, LOST)
+        await worker.log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
 
 
 async def close_attempt(log: Log, lane: str, what: str) -> None:
@@ -87,10 +108,8 @@ def _closed(view: View, lane: str, what: str) -> ModelFailed | ModelStopped | Re
 def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
     """The end of the turn, unless a message came in just now or the answer is not the one that was asked for."""
     match next_step(view, lane, now_ms):
-        case Rest(ending=ending) if ending is not None and ending.reason == "done" and lane == MAIN:
-            return silent(view, lane) or unfit(view, lane) or TurnEnded(ending.reason, ending.what, ending.remedy)
         case Rest(ending=ending) if ending is not None:
-            return TurnEnded(ending.reason, ending.what, ending.remedy)
+            return closing(view, lane, ending)
         case _:
             return Refusal("the turn goes on")
 
@@ -99,11 +118,7 @@ async def _ask(worker: Worker, lane: str) -> None:
     """Ask the model, unless a guard has something to say first."""
     await close_attempt(worker.log, lane, LOST)
     noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
-    match noticed.verdict if noticed is not None else None:
-        case EndTurn(what=what, remedy=remedy):
-            await worker.log.add(TurnEnded("limit", what, remedy), lane)
-        case Nudge(text=text) if noticed is not None:
-            await worker.log.add(Nudged(noticed.guard, text), lane)
-        case _:
-            if not await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane)):
-                await worker.asker.ask(lane)
+    if noticed is not None:
+        await worker.log.add(outcome(noticed, worker.log.view, lane), lane)
+    elif not await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane)):
+        await worker.asker.ask(lane, worker.role)

@@ -40,7 +40,7 @@ _WHY = {
     "auto_file_upload": "it has no effect there either",
     "confirm_cpu_jobs": "what a call spends is judged by `mode` and [rules]",
     "tool_runtime": "commands run on this machine, in a sandbox",
-    "reasoning_effort": "there is no such setting yet",
+    "reasoning_effort": "say `effort = ...` yourself",
     "messaging": "there are no notifications yet; its tokens were not copied",
 }
 

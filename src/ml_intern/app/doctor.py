@@ -6,6 +6,8 @@ Starts nothing and changes nothing; secrets are named, never shown.
 import asyncio
 import os
 import platform
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -18,6 +20,7 @@ from msgspec import Struct
 
 from ml_intern import __version__
 from ml_intern.app.places import Places, find_places
+from ml_intern.app.standing import stand
 from ml_intern.base.errors import BadSettings, MlInternError
 from ml_intern.model import login
 from ml_intern.model.catalog import PROVIDERS
@@ -32,6 +35,7 @@ State = Literal["ok", "warn", "fail"]
 _GIBIBYTE = 1024**3
 _TIMEOUT_S = 5.0
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 10 * _GIBIBYTE, _GIBIBYTE
+_BUILT_IN = (".", "case", "cd", "command", "echo", "exec", "exit", "export", "for", "if", "set", "while")
 _PACKAGES = ("httpx2", "msgspec", "uv")
 
 
@@ -53,6 +57,7 @@ async def examine(environ: Mapping[str, str] = os.environ) -> list[Line]:
         _devices,
         lambda: list(_folders(places)),
         lambda: list(_programs()),
+        lambda: list(_hooks(environ)),
     )
     found = [line for look in looks for line in await asyncio.to_thread(look)]
     return [*found, *await _models(environ)]
@@ -148,6 +153,31 @@ def _programs() -> Iterator[Line]:
             yield Line(name, "ok", _answer(found, "--version") if name == "git" else found)
         else:
             yield Line(name, "warn", f"not found; {purpose} will fail", f"Install {name}.")
+
+
+def _hooks(environ: Mapping[str, str]) -> Iterator[Line]:
+    """The person's own commands, where there are any: whether each could be started."""
+    try:
+        hooks = stand(Path.cwd(), environ).hooks
+    except MlInternError as error:
+        yield Line("settings", "fail", error.what.rstrip("."), error.remedy)
+        return
+    broken = [hook for hook in hooks if not _can_start(hook.command, environ)]
+    for hook in broken:
+        said = f"{hook.name} ({hook.origin}): its program is not found: {hook.command}"
+        yield Line("hooks", "warn", said, "Correct the command, or remove the hook: calls before which it stands ask.")
+    if hooks and not broken:
+        yield Line("hooks", "ok", ", ".join(f"{hook.name} ({hook.on})" for hook in hooks))
+
+
+def _can_start(command: str, environ: Mapping[str, str]) -> bool:
+    """Whether the shell would find what stands first; of a line that is no plain command nothing is known."""
+    try:
+        first = shlex.split(command)[0]
+    except (ValueError, IndexError):
+        return False
+    is_plain = re.fullmatch(r"[\w./+-]+", first) is not None
+    return not is_plain or first in _BUILT_IN or shutil.which(first, path=environ.get("PATH")) is not None
 
 
 async def _models(environ: Mapping[str, str]) -> list[Line]:

@@ -12,11 +12,23 @@ from msgspec import Struct
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import show, usd
 from ml_intern.base.text import size, size_of
-from ml_intern.record.events import Mode, OnAsk
+from ml_intern.record.events import Effort, Mode, OnAsk, Role
+from ml_intern.record.ground import Kind
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 """From the strictest to the loosest."""
 ON_ASK: tuple[OnAsk, ...] = get_args(OnAsk)
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+"""From the least to the most."""
+ROLES: tuple[Role, ...] = get_args(Role)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Of texts that join the system text."""
+
+OFF = 1_000_000_000
+"""A patience without end."""
+_LEAST_PATIENCE = 2
+_LEAST_SHARE = 0.3
+_DECIMAL = re.compile(r"\d{1,3}(?:\.\d{1,6})?")
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -30,7 +42,8 @@ Workspace = Literal["free", "trusted", "stricter", "lower", "fewer", "on"]
 class Option(Struct, frozen=True):
     """One setting. `parse(text, origin)` checks a value and says where it stood; `shown` writes it for a person.
 
-    `name` is its dotted name in TOML; `alias` is a variable of others that says the same, after ours.
+    `name` is its dotted name in TOML; `alias` is a variable of others that says the same, after ours. `many`: a list
+    in TOML.
     """
 
     name: str
@@ -43,6 +56,7 @@ class Option(Struct, frozen=True):
     default: str = ""
     shown: Callable[[Value], str] = str
     alias: str = ""
+    many: bool = False
 
     @property
     def field(self) -> str:
@@ -132,6 +146,16 @@ def _count(text: str, origin: str) -> int:
     return int(text)
 
 
+def _share(text: str, origin: str) -> float:
+    """A share, as 0.8 or 80%; below a third too little would be left to work with."""
+    word = text.strip().removesuffix("%")
+    share = float(word) / (100 if text.strip().endswith("%") else 1) if _DECIMAL.fullmatch(word) else 0.0
+    if not _LEAST_SHARE <= share <= 1:
+        what = f"{origin} {text} is no share from {_LEAST_SHARE:g} to 1."
+        raise BadSettings(what, "Write it as 0.8 or 80%.")
+    return share
+
+
 def _size(text: str, origin: str) -> int:
     found = size_of(text)
     if not found:
@@ -153,11 +177,81 @@ def _names(text: str, origin: str) -> tuple[str, ...]:
     return found
 
 
+def _models(text: str, origin: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise BadSettings(f"{origin} names no model.", "Name some with commas between, or leave it out.")
+    return found
+
+
+def _effort(text: str, origin: str) -> Effort:
+    found: Effort | None = next((each for each in EFFORTS if each == text.strip().lower()), None)
+    if found is None:
+        raise BadSettings(f"There is no effort {text!r} ({origin}).", nearest(text, EFFORTS))
+    return found
+
+
+def _of_roles() -> tuple[Option, ...]:
+    """A chain of models and an effort for each role but `main`, which the others follow."""
+    what = {
+        "research": "that look things up",
+        "compaction": "that sum up what was said",
+        "title": "that name sessions",
+        "judge": "that give a second opinion on calls",
+    }
+    rows: list[Option] = []
+    for role in ROLES[1:]:
+        variable, about = f"ML_INTERN_{role.upper()}", f"Models {what[role]}, in order (default: those of main)."
+        rows.append(
+            Option(f"models.{role}", "names", about, f"{variable}_MODEL", f"--{role}-model", "trusted", _models,
+                   shown=", ".join, many=True)
+        )  # fmt: skip
+        about = f"Effort of the models {what[role]} (default: `effort`)."
+        form = "as effort"
+        rows.append(
+            Option(f"efforts.{role}", form, about, f"{variable}_EFFORT", f"--{role}-effort", "trusted", _effort)
+        )
+    return tuple(rows)
+
+
+def _patience(text: str, origin: str) -> int:
+    """A number of calls or steps; `off` is more than there can be."""
+    word = text.strip().lower()
+    if word in {"off", "false", "no"}:
+        return OFF
+    if not word.isdecimal() or not _LEAST_PATIENCE <= int(word) < OFF:
+        what = f"{origin} {text} is neither a number of {_LEAST_PATIENCE} or more nor off."
+        raise BadSettings(what, "Write a number, or off.")
+    return int(word)
+
+
+def _kinds(text: str, origin: str) -> tuple[Kind, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names in ([], ["none"]):
+        return ()
+    for name in names:
+        if name not in KINDS:
+            raise BadSettings(f"{origin}: nothing that is called {name!r} can join.", nearest(name, (*KINDS, "none")))
+    return tuple(kind for kind in KINDS if kind in names)
+
+
 _TRUTHS = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+
+
+def _patience_shown(value: int) -> str:
+    return "off" if value >= OFF else str(value)
+
 
 OPTIONS: tuple[Option, ...] = (
     Option("model", "text", "Model: provider/model, or org/name on the Hugging Face router.", "ML_INTERN_MODEL",
            "--model", "trusted", _text),
+    Option("fallback", "names", "Models that are asked, in order, where the one before fails for good.",
+           "ML_INTERN_FALLBACK", "--fallback", "trusted", _models, shown=", ".join, many=True),
+    Option("models.main", "names", "The model and its fallbacks in one list; `model` and `fallback` go before it.",
+           "ML_INTERN_MAIN_MODEL", "--main-model", "trusted", _models, shown=", ".join, many=True),
+    Option("effort", ", ".join(EFFORTS), "How much models are to think (default: as each does by itself).",
+           "ML_INTERN_EFFORT", "--effort", "trusted", _effort),
+    *_of_roles(),
     Option("base_url", "text", "Endpoint of an OpenAI-compatible server.", "ML_INTERN_BASE_URL",
            "--base-url", "trusted", _text),
     Option("price", "IN/OUT", "USD per million tokens, where the price is not known.", "ML_INTERN_PRICE",
@@ -174,6 +268,8 @@ OPTIONS: tuple[Option, ...] = (
            "--day-budget", "lower", _amount, shown=show),
     Option("max_steps", "number", "Most model replies of a turn.", "ML_INTERN_MAX_STEPS",
            "--max-steps", "lower", _count, "300"),
+    Option("compact_at", "0.8, 80%", "Share of the window, less the reply, at which old parts become a summary.",
+           "ML_INTERN_COMPACT_AT", "--compact-at", "free", _share, "0.8", lambda value: f"{value:g}"),
     Option("max_time", "90s, 15m, 2h", "Most time of a turn.", "ML_INTERN_MAX_TIME",
            "--max-time", "lower", seconds_of, shown=lambda seconds: f"{seconds:g}s"),
     Option("storage.max", "800MB, 20GB", "Most disk space of all sessions, asked when one begins.",
@@ -182,6 +278,14 @@ OPTIONS: tuple[Option, ...] = (
            "--tools", "fewer", _names, shown=", ".join),
     Option("append_system", "text or @FILE", "Text that follows the system prompt.", "ML_INTERN_APPEND_SYSTEM",
            "--append-system", "trusted", _text),
+    Option("join", "names, or none", "What joins the prompt: instructions (AGENTS.md), skills, memory (MEMORY.md).",
+           "ML_INTERN_JOIN", "--join", "fewer", _kinds, ",".join(KINDS), lambda value: ", ".join(value) or "none"),
+    Option("guards.repeats", "number, or off", "Equal calls, or rounds of calls, with equal results that are let pass.",
+           "ML_INTERN_GUARD_REPEATS", "--guard-repeats", "lower", _patience, "3", _patience_shown),
+    Option("guards.stall", "number, or off", "Steps without a changed file or plan or anything new until a guard "
+           "speaks up.", "ML_INTERN_GUARD_STALL", "--guard-stall", "lower", _patience, "30", _patience_shown),
+    Option("guards.plan", "on or off", "Whether the model is reminded of open items of its plan at a turn's end.",
+           "ML_INTERN_GUARD_PLAN", "--guard-plan", "on", _truth, "on", lambda value: "on" if value else "off"),
     Option("offline", "true or false", "Whether commands reach no host at all and packages come from the cache.",
            "ML_INTERN_OFFLINE", "--offline", "on", _truth, "false", lambda value: "true" if value else "false"),
 )  # fmt: skip

@@ -24,6 +24,11 @@ class Places(Struct, frozen=True):
         return self.cache / "environments"
 
     @property
+    def accelerators(self) -> Path:
+        """What was last found of this machine's accelerators."""
+        return self.cache / "accelerators.json"
+
+    @property
     def level(self) -> Path:
         """What the last probe of the sandbox found."""
         return self.cache / "level.json"
@@ -42,3 +47,8 @@ def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
     return (
         Path(given).absolute() if given else Path(PlatformDirs(APP, appauthor=False).user_config_dir) / "settings.toml"
     )
+
+
+def skills_folder() -> Path:
+    """Where this user keeps skills for all workspaces, whether it is there or not."""
+    return Path(PlatformDirs(APP, appauthor=False).user_config_dir) / "skills"

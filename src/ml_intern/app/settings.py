@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct, field
 from msgspec.structs import asdict
@@ -14,14 +14,16 @@ from msgspec.structs import asdict
 from ml_intern.app.attached import Attached, read_images
 from ml_intern.app.deadline import due_of
 from ml_intern.app.grants import check_end
-from ml_intern.app.options import BY_NAME, MODES, ON_ASK, OPTIONS, seconds_of
+from ml_intern.app.options import BY_NAME, MODES, ON_ASK, OPTIONS, ROLES, Value, seconds_of
 from ml_intern.app.sources import Said
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import Micro
 from ml_intern.base.text import one_line
 from ml_intern.policy.answer import check_schema
+from ml_intern.policy.hooks import Hook
 from ml_intern.policy.rules import parse_rule
-from ml_intern.record.events import Decision, Mode, OnAsk, RuleGiven
+from ml_intern.record.events import Decision, Effort, Mode, OnAsk, Role, RuleGiven
+from ml_intern.record.ground import Kind
 
 __all__ = ["DEFAULT_BUDGET", "DEFAULT_STEPS", "MODES", "ON_ASK", "Flags", "Launch", "make_launch", "seconds_of"]
 
@@ -34,11 +36,16 @@ _SHOWN_CHARS = 200
 
 class Launch(Struct, frozen=True):
     """One run. None: not said, so a resumed session keeps what it had and a new one takes what the files say, or the
-    default. `due` and `since` are a deadline and when it was set, in milliseconds since 1970.
+    default. `due` and `since` are a deadline and when it was set, in milliseconds since 1970. `fallback` follow the
+    model; `roles` and `efforts` hold what was said of other roles.
     """
 
     cwd: Path
     model: str | None = None
+    fallback: tuple[str, ...] | None = None
+    roles: Mapping[Role, tuple[str, ...]] = field(default_factory=dict[Role, tuple[str, ...]])
+    effort: Effort | None = None
+    efforts: Mapping[Role, Effort] = field(default_factory=dict[Role, Effort])
     base_url: str | None = None
     price: str | None = None
     bill_to: str | None = None
@@ -48,13 +55,19 @@ class Launch(Struct, frozen=True):
     day_budget: Micro | None = None
     storage_max: int | None = None
     max_steps: int | None = None
+    compact_at: float | None = None
     max_time_s: float | None = None
     due: int | None = None
     since: int | None = None
     tools: tuple[str, ...] | None = None
+    guard_repeats: int | None = None
+    guard_stall: int | None = None
+    guard_plan: bool | None = None
     rules: tuple[RuleGiven, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     append_system: str | None = None
     output_schema: str | None = None
+    join: tuple[Kind, ...] | None = None
     offline: bool | None = None
     level: str | None = None
     images: tuple[Attached, ...] = ()
@@ -66,6 +79,17 @@ class Flags(Struct, frozen=True):
 
     cwd: str | None = None
     model: str | None = None
+    fallback: tuple[str, ...] = ()
+    main_model: str | None = None
+    research_model: str | None = None
+    compaction_model: str | None = None
+    title_model: str | None = None
+    judge_model: str | None = None
+    effort: str | None = None
+    research_effort: str | None = None
+    compaction_effort: str | None = None
+    title_effort: str | None = None
+    judge_effort: str | None = None
     base_url: str | None = None
     price: str | None = None
     bill_to: str | None = None
@@ -75,14 +99,19 @@ class Flags(Struct, frozen=True):
     day_budget: str | None = None
     storage_max: str | None = None
     max_steps: int | None = None
+    compact_at: str | None = None
     max_time: str | None = None
     until: str | None = None
     lasting: str | None = None
     tools: str | None = None
+    guard_repeats: str | None = None
+    guard_stall: str | None = None
+    guard_plan: str | None = None
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     append_system: str | None = None
     output_schema: str | None = None
+    join: str | None = None
     offline: bool | None = None
     level: str | None = None
     image: tuple[str, ...] = ()
@@ -102,7 +131,11 @@ def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: i
     appended: str | None = value["append_system"]
     return Launch(
         cwd=workspace_of(flags.cwd),
-        model=value["model"],
+        model=main_of(value)[0],
+        fallback=main_of(value)[1],
+        roles=by_role(value, "models"),
+        effort=value["effort"],
+        efforts=by_role(value, "efforts"),
         base_url=value["base_url"],
         price=value["price"],
         bill_to=value["bill_to"],
@@ -112,18 +145,40 @@ def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: i
         day_budget=value["budget.day"],
         storage_max=value["storage.max"],
         max_steps=value["max_steps"],
+        compact_at=value["compact_at"],
         max_time_s=value["max_time"],
         due=due,
         since=now_ms if due is not None else None,
         tools=value["tools"],
+        guard_repeats=value["guards.repeats"],
+        guard_stall=value["guards.stall"],
+        guard_plan=value["guards.plan"],
         rules=(*_rules("allow", flags.allow), *_rules("deny", flags.deny)),
         append_system=read_text(appended, Path.cwd()) if appended is not None else None,
         output_schema=_schema(flags.output_schema),
+        join=value["join"],
         offline=value["offline"],
         level=flags.level or environ.get("ML_INTERN_LEVEL") or None,
         images=read_images(flags.image),
         environ=dict(environ),
     )
+
+
+def main_of(value: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...] | None]:
+    """The main model and what follows it, of values by name: `models.main` says both at once, after the others."""
+    model, *rest = value["models.main"] or (None,)
+    if value["model"] is not None:
+        return value["model"], value["fallback"]
+    return model, value["fallback"] if value["fallback"] is not None or model is None else tuple(rest)
+
+
+def by_role(value: Mapping[str, Value], table: str) -> dict[Role, Value]:
+    """What is said of each role but `main` in this table."""
+    found: dict[Role, Value] = {}
+    for role in ROLES[1:]:
+        if value[f"{table}.{role}"] is not None:
+            found[role] = value[f"{table}.{role}"]
+    return found
 
 
 def workspace_of(cwd: str | None) -> Path:
@@ -153,6 +208,7 @@ def said_aloud(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
     found: dict[str, Said] = {}
     for option in OPTIONS:
         given = flags.get(option.field)
+        given = ",".join(cast("tuple[str, ...]", given)) or None if isinstance(given, tuple) else given
         variable = next((name for name in (option.variable, option.alias) if environ.get(name)), option.variable)
         text, origin = (str(given), option.flag) if given is not None else (environ.get(variable), "")
         if text is not None and (text or origin):

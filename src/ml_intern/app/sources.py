@@ -11,13 +11,16 @@ from typing import Any, cast
 from msgspec import Struct
 
 from ml_intern.app.grants import check_end
+from ml_intern.app.hook_tables import hooks_of
 from ml_intern.app.options import BY_NAME, nearest
 from ml_intern.base.errors import BadSettings
+from ml_intern.policy.hooks import Hook
 from ml_intern.policy.rules import parse_rule
 from ml_intern.record.events import Decision, Origin, RuleGiven
 
 WORKSPACE_FILE = Path(".ml-intern/settings.toml")
 RULES: tuple[Decision, ...] = ("allow", "ask", "deny")
+HOOKS = "hooks"
 
 _MOST_BYTES = 262_144
 _RULE_KEYS = ("rule", "examples", "counter")
@@ -41,6 +44,7 @@ class Source(Struct, frozen=True):
     sha: str
     values: Mapping[str, Said]
     rules: tuple[RuleGiven, ...]
+    hooks: tuple[Hook, ...] = ()
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -90,8 +94,9 @@ def parsed(path: Path, origin: Origin, data: bytes) -> Source:
     lines = _Lines(path, text)
     given = dict(_flat(table))
     rules = tuple(_rules(given, lines, origin))
+    hooks = hooks_of(given.pop(HOOKS, []), lambda number: lines.where(HOOKS, number), origin)
     values = {name: _said(name, value, lines) for name, value in given.items() if not name.startswith("rules.")}
-    return Source(path, hashlib.sha256(data).hexdigest(), values, rules)
+    return Source(path, hashlib.sha256(data).hexdigest(), values, rules, hooks)
 
 
 class _Lines(Struct, frozen=True):
@@ -100,13 +105,15 @@ class _Lines(Struct, frozen=True):
     path: Path
     text: str
 
-    def where(self, name: str) -> str:
+    def where(self, name: str, nth: int = 0) -> str:
+        """Of several tables of one name, the `nth`, counted from 0."""
         table, _, key = name.rpartition(".")
         inside = ""
         for number, line in enumerate(self.text.splitlines(), 1):
             if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
                 inside = header[1].replace('"', "")
-                if inside == name:
+                nth -= inside == name
+                if inside == name and nth < 0:
                     return f"{self.path}:{number}"
             found = re.match(r"\s*([\w.\"' -]+?)\s*=", line)
             if found and f"{inside}.{found[1]}".lstrip(".").replace('"', "") in {name, f"{table}.{key}".lstrip(".")}:
@@ -134,7 +141,7 @@ def _said(name: str, value: Toml, lines: _Lines) -> Said:
             text = str(value).lower() if option.workspace == "on" else None
         case int() | str():
             text = str(value)
-        case [*items] if option.workspace == "fewer" and all(isinstance(item, str) for item in items):
+        case [*items] if (option.many or option.workspace == "fewer") and all(isinstance(item, str) for item in items):
             text = ",".join(items)
         case _:
             text = None
@@ -144,7 +151,7 @@ def _said(name: str, value: Toml, lines: _Lines) -> Said:
 
 
 def _meant(name: str) -> str:
-    known = [*BY_NAME, *(f"rules.{decision}" for decision in RULES)]
+    known = [*BY_NAME, *(f"rules.{decision}" for decision in RULES), HOOKS]
     inside = [each for each in known if each.startswith(f"{name}.") or each.endswith(f".{name}")]
     if inside:
         table, _, key = inside[0].partition(".")

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from ml_intern.app.options import OPTIONS, Option, Value
 from ml_intern.app.places import find_places, settings_file
-from ml_intern.app.settings import Launch, read_text, said_aloud
-from ml_intern.app.sources import WORKSPACE_FILE, Said, Source, read_source
+from ml_intern.app.settings import Launch, by_role, main_of, read_text, said_aloud
+from ml_intern.app.sources import HOOKS, WORKSPACE_FILE, Said, Source, read_source
 from ml_intern.app.trust import Trust
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.text import visible_line
+from ml_intern.policy.hooks import Hook
 from ml_intern.record.events import RuleGiven
 
 
@@ -26,6 +27,7 @@ class Standing(Struct, frozen=True):
     values: Mapping[str, Said]
     rules: tuple[RuleGiven, ...]
     note: str
+    hooks: tuple[Hook, ...] = ()
 
 
 class Row(Struct, frozen=True):
@@ -54,15 +56,18 @@ def stand(workspace: Path, environ: Mapping[str, str]) -> Standing:
     own = read_source(workspace / WORKSPACE_FILE, "workspace")
     values = dict(user.values) if user is not None else {}
     rules = user.rules if user is not None else ()
+    hooks = user.hooks if user is not None else ()
     if own is None:
-        return Standing(values, rules, "")
+        return Standing(values, rules, "", hooks)
     loose = () if trust_of(environ).holds(own.path, own.sha) else loosening(own, values)
     counted = {name: said for name, said in own.values.items() if name not in loose}
-    if "model" in counted:
+    if "model" in counted or "models.main" in counted:
         # An address or a price belongs to the model that it was written beside.
-        values = {name: said for name, said in values.items() if name not in {"base_url", "price"}}
+        beside = {"base_url", "price", "model", "models.main"}
+        values = {name: said for name, said in values.items() if name not in beside}
     kept = tuple(rule for rule in own.rules if f"rules.{rule.decision}" not in loose)
-    return Standing({**values, **counted}, (*rules, *kept), _note(own.path, loose))
+    hooks = (*hooks, *(() if HOOKS in loose else own.hooks))
+    return Standing({**values, **counted}, (*rules, *kept), _note(own.path, loose), hooks)
 
 
 def loosening(own: Source, below: Mapping[str, Said]) -> tuple[str, ...]:
@@ -70,7 +75,8 @@ def loosening(own: Source, below: Mapping[str, Said]) -> tuple[str, ...]:
     under = {name: said.value for name, said in below.items()}
     options = [option for option in OPTIONS if option.name in own.values]
     found = [option.name for option in options if option.loosens(own.values[option.name].value, under.get(option.name))]
-    return (*found, *(["rules.allow"] if any(rule.decision == "allow" for rule in own.rules) else []))
+    rules = ["rules.allow"] if any(rule.decision == "allow" for rule in own.rules) else []
+    return (*found, *rules, *([HOOKS] if own.hooks else []))
 
 
 def _note(path: Path, loose: tuple[str, ...]) -> str:
@@ -82,18 +88,25 @@ def _note(path: Path, loose: tuple[str, ...]) -> str:
 
 def settled(launch: Launch, standing: Standing, *, resumed: bool) -> Launch:
     """The launch with what the files say where nothing else is said. A session that goes on keeps what it had: of the
-    files only the rules, the day's budget and `offline` reach it.
+    files only the rules, the hooks, the day's budget, `join` and `offline` reach it.
     """
     day = launch.day_budget if launch.day_budget is not None else _value(standing, "budget.day")
     offline = launch.offline if launch.offline is not None else _value(standing, "offline")
-    launch = replace(launch, rules=(*launch.rules, *standing.rules), day_budget=day, offline=offline)
+    join = launch.join if launch.join is not None else _value(standing, "join")
+    rules, hooks = (*launch.rules, *standing.rules), standing.hooks
+    launch = replace(launch, rules=rules, hooks=hooks, day_budget=day, offline=offline, join=join)
     if resumed:
         return launch
     value = {option.name: _value(standing, option.name) for option in OPTIONS}
     own_model = launch.model is None
+    model, fallback = main_of(value)
     return replace(
         launch,
-        model=launch.model or value["model"],
+        model=launch.model or model,
+        fallback=launch.fallback if launch.fallback is not None else fallback if own_model else value["fallback"],
+        roles={**by_role(value, "models"), **launch.roles},
+        effort=launch.effort or value["effort"],
+        efforts={**by_role(value, "efforts"), **launch.efforts},
         base_url=launch.base_url or (value["base_url"] if own_model else None),
         price=launch.price or (value["price"] if own_model else None),
         bill_to=launch.bill_to if launch.bill_to is not None else value["bill_to"],
@@ -102,8 +115,12 @@ def settled(launch: Launch, standing: Standing, *, resumed: bool) -> Launch:
         budget=launch.budget if launch.budget is not None else value["budget.session"],
         storage_max=launch.storage_max or value["storage.max"],
         max_steps=launch.max_steps or value["max_steps"],
+        compact_at=launch.compact_at or value["compact_at"],
         max_time_s=launch.max_time_s or value["max_time"],
         tools=launch.tools or value["tools"],
+        guard_repeats=launch.guard_repeats or value["guards.repeats"],
+        guard_stall=launch.guard_stall or value["guards.stall"],
+        guard_plan=launch.guard_plan if launch.guard_plan is not None else value["guards.plan"],
         append_system=launch.append_system or _appended(standing),
     )
 

@@ -2,23 +2,32 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ml_intern import __version__
 from ml_intern.agent.ask import Asker
+from ml_intern.agent.chain import Link
+from ml_intern.agent.compact import ROLE, compaction_head
 from ml_intern.agent.context import Head
-from ml_intern.agent.loop import Worker
-from ml_intern.agent.prompt import main_prompt
+from ml_intern.agent.gate import Gate, OpenGate
+from ml_intern.agent.loop import Tell, Worker
+from ml_intern.agent.notices import Notices
+from ml_intern.agent.prompt import Scene, main_prompt
 from ml_intern.agent.road import Road
-from ml_intern.app.choices import Choice, Played, Players, choose, seen_tools, settings_events
+from ml_intern.agent.subagent import Crew, Lanes
+from ml_intern.app.choices import Choice, Played, Players, seen_tools, settings_events
+from ml_intern.app.hooks import Hooks
+from ml_intern.app.joined import joined_words, set_ground
 from ml_intern.app.level import find_walls
-from ml_intern.app.places import Places, find_places
+from ml_intern.app.places import Places, find_places, skills_folder
+from ml_intern.app.roles import Cast, Late, cast
 from ml_intern.app.settings import MODES, Launch
 from ml_intern.app.standing import settled, stand
 from ml_intern.app.traces import traces_kept
@@ -27,10 +36,11 @@ from ml_intern.base.errors import BadSettings
 from ml_intern.base.ids import new_id
 from ml_intern.base.money import Micro, show
 from ml_intern.model import login
+from ml_intern.model.apart import Apart
 from ml_intern.model.keys import find_key, known_secrets
 from ml_intern.model.limiter import Limited, Limiters
 from ml_intern.model.port import Model, ToolSpec
-from ml_intern.record.events import ModelChosen, OwnerTook, SessionStarted
+from ml_intern.record.events import ModelChosen, OwnerTook, Role, SessionStarted
 from ml_intern.record.live import Live
 from ml_intern.record.log import Log
 from ml_intern.record.messages import Image
@@ -39,10 +49,12 @@ from ml_intern.record.view import MAIN, View
 from ml_intern.sandbox import network, variables
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.levels import Level, Probe
+from ml_intern.sandbox.machine import look
 from ml_intern.sandbox.paths import Roots, command_path, leave, session_roots
 from ml_intern.sandbox.protected import below
 from ml_intern.sandbox.walls import variables as walls_variables
 from ml_intern.sandbox.walls import without_mounts
+from ml_intern.session.entrance import entrance
 from ml_intern.session.session import Session
 from ml_intern.store.blobs import Blobs
 from ml_intern.store.day import DayPurse
@@ -53,7 +65,7 @@ from ml_intern.store.space import require_quota, require_space
 from ml_intern.store.sqlite import SqliteStore
 from ml_intern.toolkit.registry import Registry
 from ml_intern.toolkit.tool import Tool
-from ml_intern.tools import History, Watch, Workshop, background, make_tools, make_watch
+from ml_intern.tools import History, Watch, Workshop, abilities_of, background, make_tools, make_watch
 
 WALLS = {
     Level.FULL: "namespaces and a system-call filter",
@@ -79,6 +91,10 @@ class Opened(Struct, frozen=True):
     """What the launch brought along, kept for the message that is to come."""
     learned: Callable[[], list[str]] = list
     """What the session found its model's server not to take, a line each."""
+    entrance: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """Lets other processes say something or stop it, for as long as the block lasts."""
+    halted: Callable[[], frozenset[str]] = frozenset
+    """Ids of commands in the background that a stop has ended."""
 
 
 @asynccontextmanager
@@ -99,60 +115,80 @@ async def open_session(
     """
     places = find_places(launch.environ)
     probing = asyncio.create_task(asyncio.to_thread(find_walls, launch.level, places))
+    looking = asyncio.create_task(asyncio.to_thread(look, launch.cwd, places.accelerators))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(_ended, probing)
+        stack.push_async_callback(_ended, probing, looking)
         store = await SqliteStore.open(places.data)
         stack.push_async_callback(store.close)
         session = await resolve(store, resume) if resume is not None else ""
         launch, note = await _settled(launch, store, session) if played is None else (launch, "")
         await asyncio.to_thread(_require_room, launch, places.data, session)
-        choice = await choose(launch, None, played, players) if not session else None
+        players_of = await cast(launch, {}, played, players) if not session else None
         walls = await probing
-        if not session:
-            session = new_id()
-            # Refuses a workspace that cannot be walled before a session is made of it.
-            await asyncio.to_thread(_roots, launch, launch.cwd, places, session_folder(places.data, session))
-            await store.create(session)
+        session = session or await _begun(store, launch, places)
         owner = await take(store, session, door, force=take_over)
         stack.callback(owner.release)
         folder = session_folder(places.data, session)
-        log = await _open_log(owner, launch, session)
-        stack.enter_context(traces_kept(folder / "errors.log", log.secrets))
-        choice = choice or await choose(launch, log.view.settings.models.get("main"), played, players)
+        log = await _open_log(stack, owner, launch, folder)
+        players_of = players_of or await cast(launch, log.view.settings.models, played, players)
         blobs = Blobs(folder / "blobs", log.secrets)
-        model = await _model(stack, choice, blobs, log)
+        models = await _models(stack, players_of, blobs, log)
         commands = await asyncio.to_thread(_commands, launch, folder, walls, log.secrets)
         workshop = await asyncio.to_thread(_workshop, log, owner.journal, launch, places, commands)
         stack.push_async_callback(_put_away, workshop, log)
-        tools, watch = make_tools(replace(workshop, sees=choice.sees)), make_watch(workshop)
-        for event in settings_events(log.view, launch, choice, tools):
+        tools = _make_tools(replace(workshop, sees=players_of.main.sees), _hooks(stack, launch, log))
+        for event in settings_events(log.view, launch, [each.event for each in players_of.now.values()], tools.all):
             await log.add(event)
+        notes = (note, players_of.note, *await set_ground(log, launch, await looking))
+        opened = _assemble(log, models, tools, _scene(walls, launch), _day(stack, store, log, launch))
         yield Opened(
-            _assemble(log, model, tools, walls, _day(stack, store, log, launch), watch),
+            opened,
             _summary(log.view, walls),
-            "\n".join(filter(None, (note, choice.note))),
-            watch.left,
+            "\n".join(filter(None, notes)),
+            tools.watch.left,
             await _keep_images(launch, blobs),
-            choice.lesson.told,
+            players_of.told,
+            lambda: entrance(opened, folder),
+            tools.watch.halted,
         )
 
 
-async def _model(stack: AsyncExitStack, choice: Choice, blobs: Blobs, log: Log) -> Model:
-    """The model's access; at the end it is closed, and what was learned of its server is kept."""
-    model = await asyncio.to_thread(_make, choice, blobs, log, Limiters())
-    stack.push_async_callback(model.aclose)
-    stack.push_async_callback(asyncio.to_thread, choice.lesson.save)
-    return model
+async def _begun(store: SqliteStore, launch: Launch, places: Places) -> str:
+    """A new session, made only where its workspace can be walled."""
+    session = new_id()
+    await asyncio.to_thread(_roots, launch, launch.cwd, places, session_folder(places.data, session))
+    await store.create(session)
+    return session
 
 
-def _make(choice: Choice, blobs: Blobs, log: Log, limiters: Limiters) -> Model:
-    model = choice.make(lambda image: blobs.get(image.sha))
-    if choice.endpoint is None:
-        return model
-    if choice.endpoint.key:
-        # It may come from the keyring, which nothing has looked into before.
-        log.secrets.learn({choice.endpoint.provider.keys[0]: choice.endpoint.key})
-    return Limited(model, limiters.of(choice.endpoint))
+Models = Mapping[Role, tuple[Link, ...]]
+
+
+async def _models(stack: AsyncExitStack, players: Cast, blobs: Blobs, log: Log) -> Models:
+    """The access to every model; at the end they are closed, and what was learned of their servers is kept."""
+    limiters = Limiters()
+
+    async def link(choice: Choice) -> Link:
+        if choice.endpoint is not None and choice.endpoint.key:
+            # It may come from the keyring, which nothing has looked into before.
+            log.secrets.learn({choice.endpoint.provider.keys[0]: choice.endpoint.key})
+
+        async def make() -> Model:
+            return await asyncio.to_thread(_make, choice, blobs, limiters)
+
+        model = await make() if choice is players.main else Late(make)
+        stack.push_async_callback(model.aclose)
+        stack.push_async_callback(asyncio.to_thread, choice.lesson.save)
+        return Link(choice.event, model)
+
+    return {role: tuple([await link(each) for each in chain]) for role, chain in players.chains.items()}
+
+
+def _make(choice: Choice, blobs: Blobs, limiters: Limiters) -> Model:
+    def make() -> Model:
+        return choice.make(lambda image: blobs.get(image.sha))
+
+    return make() if choice.endpoint is None else Limited(Apart(make(), make), limiters.of(choice.endpoint))
 
 
 async def _keep_images(launch: Launch, blobs: Blobs) -> tuple[Image, ...]:
@@ -169,15 +205,16 @@ def _require_room(launch: Launch, data: Path, session: str) -> None:
         require_quota(data, launch.storage_max)
 
 
-async def _ended(task: asyncio.Task[Probe]) -> None:
-    await asyncio.wait([task])
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks)
 
 
-async def _open_log(owner: Owner, launch: Launch, session: str) -> Log:
+async def _open_log(stack: AsyncExitStack, owner: Owner, launch: Launch, folder: Path) -> Log:
     log = await Log.open(owner.journal, SystemClock(), Secrets(known_secrets(launch.environ)))
     if log.view.started is None:
-        await log.add(SessionStarted(session, str(launch.cwd), __version__))
+        await log.add(SessionStarted(folder.name, str(launch.cwd), __version__))
     await log.add(OwnerTook(owner.epoch, owner.holder.door, owner.holder.pid, owner.holder.host))
+    stack.enter_context(traces_kept(folder / "errors.log", log.secrets))
     return log
 
 
@@ -220,7 +257,8 @@ def _commands(launch: Launch, folder: Path, walls: Probe, secrets: Secrets) -> C
 
 
 def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roots:
-    also_read = variables.ca_files(launch.environ)
+    own = [str(skills_folder())] if launch.join is None or "skills" in launch.join else []
+    also_read = (*variables.ca_files(launch.environ), *own)
     roots = session_roots(workspace, folder, places.environments, also_read=also_read)
     keys, place = (os.path.realpath(each) for each in (login.folder(launch.environ), workspace))
     if keys == place or below(keys, place) or below(place, keys):
@@ -230,8 +268,12 @@ def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roo
 
 
 async def _put_away(workshop: Workshop, log: Log) -> None:
-    """What runs in the background ends with a turn's end; a turn that waits or broke off finds it again."""
-    if log.view.lane(MAIN).turn.open and await workshop.commands.running():
+    """What runs in the background ends with a turn's end; a turn that waits, broke off or was interrupted by a person
+    finds it again.
+    """
+    turn = log.view.lane(MAIN).turn
+    broke_off = turn.open or (turn.ended is not None and turn.ended.reason == "interrupted")
+    if broke_off and await workshop.commands.running():
         return
     await workshop.commands.close()
     await asyncio.to_thread(leave, workshop.roots)
@@ -246,14 +288,52 @@ def _day(stack: AsyncExitStack, store: SqliteStore, log: Log, launch: Launch) ->
     return day
 
 
-def _assemble(log: Log, model: Model, tools: Iterable[Tool], walls: Probe, day: DayPurse, watch: Watch) -> Session:
-    live = Live()
-    registry = Registry(seen_tools(tools, log.view.settings.rules.tools))
+def _scene(walls: Probe, launch: Launch) -> Scene:
+    network = "sealed" if walls.level < Level.FULL else "offline" if launch.offline else "broker"
+    return Scene(WALLS[walls.level], network, frozenset())
+
+
+class _Tools(Struct, frozen=True):
+    all: tuple[Tool, ...]
+    watch: Watch
+    lanes: Lanes
+    gate: Gate
+
+
+def _make_tools(workshop: Workshop, gate: Gate) -> _Tools:
+    lanes = Lanes()
+    return _Tools(make_tools(replace(workshop, spawn=lanes)), make_watch(workshop), lanes, gate)
+
+
+def _hooks(stack: AsyncExitStack, launch: Launch, log: Log) -> Gate:
+    """The person's own commands; those that are told what was done are waited for at the end."""
+    if not launch.hooks:
+        return OpenGate()
+    hooks = Hooks(launch.hooks, log, launch.environ)
+    stack.push_async_callback(hooks.close)
+    stack.callback(log.read_with(hooks.read))
+    return hooks
+
+
+def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: DayPurse) -> Session:
+    live, watch = Live(), tools.watch
+    seen = tuple(seen_tools(tools.all, log.view.settings.rules.tools))
+    registry = Registry(seen)
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
-    head = Head(main_prompt(log.view, WALLS[walls.level]), specs)
+    head = Head(main_prompt(log.view, replace(scene, abilities=abilities_of(registry))), specs)
+    notices = Notices(log)
+
+    async def news(lane: str, tell: Tell) -> bool:
+        told = await watch.news(lane, tell)
+        return await notices.news(lane) or told
+
     clock = SystemClock()
-    asker = Asker(log, live, clock, {"main": model}, {"main": head}, day)
-    return Session(Worker(log, asker, Road(log, live, clock, registry, day), clock, watch.news), live, watch.halt)
+    first: dict[Role, Model] = {role: chain[0].model for role, chain in models.items()}
+    asker = Asker(log, live, clock, first, {"main": head, ROLE: compaction_head()}, day, models)
+    road = Road(log, live, clock, registry, day, gate=tools.gate)
+    worker = Worker(log, asker, road, clock, news, running=watch.left)
+    tools.lanes.furnish(Crew(worker, seen, scene.walls))
+    return Session(worker, live, watch.halt)
 
 
 def _summary(view: View, walls: Probe) -> str:
@@ -266,8 +346,9 @@ def _summary(view: View, walls: Probe) -> str:
         f"budget {show(Micro(view.purse.cap or 0))}",
         f"sandbox {walls.level.name.lower()}",
         view.started.workspace,
+        joined_words(view.settings.ground) if view.settings.ground is not None else "",
     )
-    return " · ".join(facts)
+    return " · ".join(filter(None, facts))
 
 
 def _paid(chosen: ModelChosen) -> str:

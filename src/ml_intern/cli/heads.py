@@ -5,18 +5,20 @@ Draws events; knows no tool.
 
 import time
 
+from ml_intern.agent.prompt import machine_words
 from ml_intern.base.money import Micro
 from ml_intern.base.money import show as dollars
 from ml_intern.base.text import one_line, visible_line
 from ml_intern.record.events import (
     BriefSet,
     CapSet,
-    Compacted,
+    CompactAsked,
     Entry,
     Granted,
     GrantEnded,
+    GuardsSet,
+    Lifted,
     LimitsSet,
-    ModelChosen,
     ModelStopped,
     ModeSet,
     OwnerTook,
@@ -29,13 +31,28 @@ from ml_intern.record.events import (
     Undone,
     UserSaid,
 )
+from ml_intern.record.ground import GroundSet
 
 _WIDTH = 100
 
 
 def head_lines(entry: Entry) -> list[str]:
     """The lines of an entry that progress is silent about; none of them can forge another."""
-    return [visible_line(line) for line in (*_of_session(entry), *_of_settings(entry), *_of_person(entry))]
+    return [visible_line(line) for line in _lines(entry)]
+
+
+def _lines(entry: Entry) -> list[str]:
+    return [*_of_session(entry), *_of_settings(entry), *_of_guards(entry), *_of_person(entry)]
+
+
+def _of_guards(entry: Entry) -> list[str]:
+    match entry.event:
+        case GuardsSet(repeats=repeats, stall=stall, plan=plan):
+            return [f"guards: repeats {repeats or 'off'}, stall {stall or 'off'}, plan {'on' if plan else 'off'}"]
+        case Lifted():
+            return ["the pause was lifted"]
+        case _:
+            return []
 
 
 def _of_session(entry: Entry) -> list[str]:
@@ -44,8 +61,8 @@ def _of_session(entry: Entry) -> list[str]:
             return [f"session {session} in {workspace}" + (f", copied from {original}" if original else "")]
         case OwnerTook(door=door, pid=pid, host=host):
             return [f"opened {_moment(entry.at)} by process {pid} ({door}) on {host}"]
-        case Compacted(upto=upto):
-            return [f"compacted: the model sees entries up to {upto} as a summary"]
+        case CompactAsked():
+            return ["compaction asked for: before the model is asked again"]
         case SessionClosed():
             return ["closed"]
         case _:
@@ -54,8 +71,6 @@ def _of_session(entry: Entry) -> list[str]:
 
 def _of_settings(entry: Entry) -> list[str]:
     match entry.event:
-        case ModelChosen(role=role, model=model, payer=payer):
-            return [f"model ({role}): {model}, paid by {payer}"]
         case CapSet(cap=cap):
             return [f"budget: {dollars(Micro(cap))}"]
         case ModeSet(mode=mode, on_ask=on_ask):
@@ -73,6 +88,9 @@ def _of_settings(entry: Entry) -> list[str]:
         case BriefSet(append=append, schema=schema):
             facts = (("told besides", append), ("the answer must fit", schema))
             return [f"{what}: {one_line(text, _WIDTH)}" for what, text in facts if text]
+        case GroundSet(machine=machine, joined=joined):
+            words = [f"machine: {machine_words(machine)}"] if machine is not None else []
+            return [*words, *(f"{each.kind} joined: {each.path}" for each in joined)]
         case _:
             return []
 
@@ -86,7 +104,7 @@ def _of_person(entry: Entry) -> list[str]:
             said = f": {one_line(text, _WIDTH)}" if text else ""
             return [f"call {call} was {'approved' if approve else 'refused'} by {by}{said}"]
         case StopAsked(reason=reason):
-            return ["stop: the turn's time is up" if reason == "limit" else "stop: Ctrl+C"]
+            return ["stop: the turn's time is up" if reason == "limit" else "stop: a person asked for it"]
         case ModelStopped(text=text):
             return ["stopped in mid-reply" + (", so far it said:" if text else "")]
         case Granted(rules=rules):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import click
 
 from ml_intern import __version__
+from ml_intern.cli.joining import memory, skills
 
 RUN = "run"
 
@@ -66,6 +67,17 @@ def _flags(command: Any) -> Any:
 
 _OPTIONS = (
     click.option("--model", "-m", metavar="ID", help="provider/model, or org/name on the Hugging Face router."),
+    click.option("--fallback", multiple=True, metavar="ID", help="A model to ask where the last one fails for good."),
+    click.option("--main-model", metavar="IDS", help="The model and its fallbacks at once, with commas between."),
+    click.option("--effort", metavar="EFFORT", help="To think: off, minimal, low, medium, high, xhigh or max."),
+    *(
+        option
+        for role in ("research", "compaction", "title", "judge")
+        for option in (
+            click.option(f"--{role}-model", metavar="IDS", help=f"Models of the role {role} (default: as main)."),
+            click.option(f"--{role}-effort", metavar="EFFORT", help=f"Effort of the role {role} (default: --effort)."),
+        )
+    ),
     click.option("--base-url", metavar="URL", help="Endpoint of an OpenAI-compatible server."),
     click.option("--price", metavar="IN/OUT", help="USD per million tokens, where the price is not known."),
     click.option("--bill-to", metavar="ORG", help="Organisation of the Hub that pays for models of the router."),
@@ -75,14 +87,21 @@ _OPTIONS = (
     click.option("--day-budget", metavar="USD", help="Hard cap of a day over all sessions (default: none)."),
     click.option("--storage-max", metavar="SIZE", help="Most disk space of all sessions: 800MB, 20GB (default: none)."),
     click.option("--max-steps", type=int, metavar="N", help="Most model replies of a turn (default: 300)."),
+    click.option("--compact-at", metavar="SHARE", help="Share of the window at which old parts are summed up (0.8)."),
     click.option("--max-time", metavar="TIME", help="Most time of a turn: 90s, 15m, 2h (default: none)."),
     click.option("--until", metavar="HH:MM", help="Deadline: the model is told what is left and saves in time."),
     click.option("--for", "lasting", metavar="TIME", help="The same, as a length of time: 90m, 10h."),
+    click.option("--guard-repeats", metavar="N|off", help="Equal calls until a guard speaks up (default: 3)."),
+    click.option("--guard-stall", metavar="N|off", help="Steps without anything new until one does (default: 30)."),
+    click.option("--guard-plan", metavar="on|off", help="Remind of open items of the plan at the end (default: on)."),
     click.option("--tools", metavar="NAMES", help="The only tools that the model sees, with commas between."),
     click.option(
         "--allow", multiple=True, metavar="RULE", help="Allow beforehand: 'publish hub:me/*, private, 3 times'."
     ),
     click.option("--append-system", metavar="TEXT|@FILE", help="Text that follows the system prompt."),
+    click.option(
+        "--join", metavar="NAMES", help="What joins the prompt: instructions,skills,memory (default), or none."
+    ),
     click.option("--output-schema", metavar="FILE", help="A JSON Schema that the answer must fit, else exit code 1."),
     click.option(
         "--output-format",
@@ -104,7 +123,8 @@ _OPTIONS = (
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 bad settings, 3 budget, 4 limit, 5 held, 6 denied, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad settings, 3 budget, 4 limit, 5 held, 6 denied, 129 hung up, "
+    "130 interrupted, 143 terminated.",
 )
 @click.version_option(__version__, prog_name="ml-intern")
 @click.pass_context
@@ -154,6 +174,35 @@ def resume(session: str, message: str | None, output: Format, quiet: bool, take_
     given = {name: flags.pop(name) for name in ("approve", "deny", "reason", "times", "always")}
     answers = start.Answers(**given)
     sys.exit(start.resume(session, message, answers, start.Output(output, quiet), take_over, flags))
+
+
+@cli.command()
+@click.argument("session", metavar="ID|last")
+@click.argument("text", required=False)
+@click.option("--after", is_flag=True, help="Not before the turn is over: it opens the next one.")
+@click.option("--id", "name", default="", metavar="NAME", help="Send it once, however often this is called with NAME.")
+def say(session: str, text: str | None, after: bool, name: str) -> None:
+    """Say TEXT (or what stdin says) to a session that another process is running: the model hears it at the next step.
+
+    It answers no held call. To a session that is not running, `ml-intern resume` says it.
+    """
+    from ml_intern.cli import steer
+
+    sys.exit(steer.say(session, steer.Word(text, after, name)))
+
+
+@cli.command()
+@click.argument("session", default="last", metavar="[ID|last]")
+@click.option("--commands", is_flag=True, help="Also end all that it left running in the background.")
+def stop(session: str, commands: bool) -> None:
+    """Stop what a session is doing that another process is running, as Ctrl+C there does.
+
+    Commands of the present step end. Those that earlier steps left running in the background go on, up to their own
+    deadline; `resume` finds them again.
+    """
+    from ml_intern.cli import steer
+
+    sys.exit(steer.stop(session, commands=commands))
 
 
 @cli.group(cls=Verbs, invoke_without_command=True)
@@ -302,6 +351,10 @@ def logout(provider: str) -> None:
     from ml_intern.cli import login as door
 
     sys.exit(door.logout(provider))
+
+
+cli.add_command(skills)
+cli.add_command(memory)
 
 
 @contextmanager

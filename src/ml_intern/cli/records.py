@@ -17,8 +17,8 @@ from ml_intern.base.text import one_line, visible, visible_line
 from ml_intern.cli.details import detail_lines, table_lines
 from ml_intern.cli.heads import head_lines
 from ml_intern.headless.exits import Exit
-from ml_intern.headless.progress import Progress
-from ml_intern.headless.report import held_lines
+from ml_intern.headless.progress import Progress, lane_mark
+from ml_intern.headless.report import held_lines, lane_lines
 from ml_intern.headless.streams import complain
 from ml_intern.policy.grants import line_of
 from ml_intern.record.codec import encode
@@ -101,13 +101,15 @@ def _print_egress(found: list[Crossing], *, as_json: bool) -> None:
 
 
 def _print(entries: list[Entry], owner: str, most: int | None) -> None:
-    view, progress = View(), Progress(sys.stdout)
+    view, progress = View(), Progress(sys.stdout, whole=True)
     for entry in entries:
         view = fold(view, entry)
-        sys.stdout.write("".join(f"{line}\n" for line in head_lines(entry)))
+        mark = lane_mark(entry.lane)
+        sys.stdout.write("".join(f"{mark}{line}\n" for line in head_lines(entry)))
         progress.read(entry)
-        sys.stdout.write("".join(f"{line}\n" for line in _below(entry, most)))
+        sys.stdout.write("".join(f"{mark}{line}\n" for line in _below(entry, most)))
     lines = [f"spent {dollars(Micro(view.purse.spent))} of {dollars(Micro(view.purse.cap or 0))}"]
+    lines += lane_lines(view)
     lines += [f"file {visible_line(path)}" for path in sorted(view.files.changed)]
     now_ms = time.time_ns() // 1_000_000
     lines += [visible_line(f"permission {line_of(given, now_ms)}") for given in view.grants.values()]

@@ -58,6 +58,23 @@ def undo(session: str, turns: int) -> None:
 
 
 @click.command()
+@click.argument("session", default="last", metavar="[ID|last]")
+def compact(session: str) -> None:
+    """Have what was said so far become a summary when the session goes on.
+
+    It happens by itself when the window is nearly full (--compact-at). Nothing is lost: `ml-intern show` has it.
+    """
+
+    async def work(house: House) -> None:
+        found = await resolve(house.store, session)
+        await house.compact(found)
+        _say(f"{found}: what was said becomes a summary when the model is asked next.")
+        _say(f'Go on with: ml-intern resume {found} "WHAT TO DO"')
+
+    _run(work)
+
+
+@click.command()
 @_ID
 @click.option("--upto", type=int, metavar="SEQ", help="Copy entries up to this number (`show --json` numbers them).")
 @click.option("--budget", required=True, metavar="USD", help="Hard cap of the new session, of which it has spent 0.")
@@ -210,7 +227,7 @@ _LITTER: dict[Kind, str] = {
     "environment": "environments that nobody used lately",
     "database": "database with free pages",
 }
-_VERBS = (rename, undo, fork, delete, export_session, import_sessions, gc)
+_VERBS = (rename, undo, compact, fork, delete, export_session, import_sessions, gc)
 COMMANDS: dict[str, click.Command] = {each.name or "": each for each in _VERBS}
 """By name, for the group in main.py, which imports this module when one of them is wanted."""
 

@@ -110,6 +110,7 @@ def _replace(path: Path, data: bytes) -> None:
 def _lines(found: list[Row], standing: Standing, workspace: Path) -> list[str]:
     cells = [(row.option.name, row.shown or "(none)", row.origin) for row in found]
     cells += [(f"rules.{rule.decision}", rule.text, rule.origin) for rule in standing.rules]
+    cells += [(f"hooks.{hook.on}", hook.command, hook.origin) for hook in standing.hooks]
     widths = [max(len(cell[column]) for cell in cells) for column in (0, 1)]
     files = [("your file", settings_file(os.environ)), ("the workspace's", workspace / WORKSPACE_FILE)]
     table = [f"{name:<{widths[0]}}  {value:<{min(widths[1], 40)}}  {origin}" for name, value, origin in cells]
@@ -130,4 +131,5 @@ def _json_lines(found: list[Row], standing: Standing) -> list[str]:
         for row in found
     ]
     rules = [{"name": f"rules.{rule.decision}", "value": rule.text, "origin": rule.origin} for rule in standing.rules]
-    return [json.dumps(each, ensure_ascii=False) for each in (*settings, *rules)]
+    hooks = [{"name": f"hooks.{hook.on}", "value": hook.command, "origin": hook.origin} for hook in standing.hooks]
+    return [json.dumps(each, ensure_ascii=False) for each in (*settings, *rules, *hooks)]

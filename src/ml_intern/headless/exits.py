@@ -20,11 +20,15 @@ class Exit(IntEnum):
     LIMIT = 4
     """The turn's steps or time are used up."""
     HELD = 5
-    """A call waits for a person; `ml-intern resume` answers it."""
+    """A call or a paused turn waits for a person; `ml-intern resume` answers it."""
     DENIED = 6
     """The turn ended on a call that was denied."""
+    HUNG_UP = 129
+    """The terminal hung up (SIGHUP); the turn is open, `ml-intern resume` goes on with it."""
     INTERRUPTED = 130
     """Ctrl+C; the session can be resumed."""
+    TERMINATED = 143
+    """SIGTERM; the turn is open, `ml-intern resume` goes on with it."""
 
 
 def exit_of(ending: Ending) -> Exit:

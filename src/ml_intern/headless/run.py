@@ -21,7 +21,7 @@ from ml_intern.headless.progress import Progress
 from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines, left_lines
 from ml_intern.headless.streams import complain, encoded, tell, write
 from ml_intern.record.codec import encode
-from ml_intern.record.commands import Answer, Permit, Say, Stop
+from ml_intern.record.commands import Answer, Lift, Permit, Say, Stop
 from ml_intern.record.events import Entry
 from ml_intern.record.messages import Image
 from ml_intern.record.next import Wait
@@ -88,16 +88,18 @@ async def _run(run: Run, opener: Opener) -> Exit:
         if run.output == "stream-json":
             session.log.read_with(_write_line)
         await _answer_held(session, run.answers)
-        await _say(session, run.prompt, opened.images)
-        with _Interrupts(session):
-            pause = await session.run()
-        code = _exit_code(session.log.view, pause)
+        await _say(session, run, opened.images)
+
+        def left_open(code: Exit) -> None:
+            _report(run, session.log.view, tally, code, time.monotonic() - begun)
+
+        code = await _work(session, opened, left_open)
         left, learned = await opened.background(), opened.learned()
         tally.text = answer(session.log.view)
         seconds = time.monotonic() - begun
     _report(run, session.log.view, tally, code, seconds)
     told = [] if run.quiet else [visible_line(line) for line in learned]
-    tell("".join(f"{line}\n" for line in (*told, *left_lines(left, code))))
+    tell("".join(f"{line}\n" for line in (*told, *left_lines(left, code, opened.halted()))))
     return code
 
 
@@ -136,18 +138,34 @@ async def _permit(session: Session, permit: Permit) -> None:
         raise BadSettings(refusal.what, refusal.remedy)
 
 
-async def _say(session: Session, prompt: str | None, images: tuple[Image, ...]) -> None:
-    view = session.log.view
+async def _lift(session: Session, *, refused: bool) -> None:
+    """Let a paused turn go on, or end it: a person has looked."""
+    if session.log.view.lane(MAIN).turn.paused is not None:
+        await session.send(Stop(new_id()) if refused else Lift(new_id()))
+
+
+async def _say(session: Session, run: Run, images: tuple[Image, ...]) -> None:
+    view, prompt = session.log.view, run.prompt
     turn = view.lane(MAIN).turn
     if prompt is None and not turn.open and turn.ended is not None and turn.ended.reason not in {"done", "denied"}:
         prompt = CONTINUE
     if prompt is None and not turn.open and turn.ended is None:
         raise BadSettings("Nothing was said in this session yet.", 'Say it: ml-intern resume ID "WHAT TO DO".')
     if prompt is None:
+        await _lift(session, refused="all" in run.answers.deny)
         return
     refusal = await session.send(Say(new_id(), prompt, seen=view.seq, images=images))
     if refusal is not None:
         raise BadSettings(refusal.what, refusal.remedy)
+
+
+async def _work(session: Session, opened: Opened, left_open: Callable[[Exit], None]) -> Exit:
+    """To rest, with what others say meanwhile; also what they said as it came to rest."""
+    with _Signals(session, left_open):
+        async with opened.entrance():
+            await session.run()
+        pause = await session.run()
+    return _exit_code(session.log.view, pause)
 
 
 def _exit_code(view: View, pause: object) -> Exit:
@@ -167,7 +185,9 @@ def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> N
     ended = view.lane(MAIN).turn.ended
     session = view.started.session if view.started is not None else ""
     lines = [closing_line(view, tally, seconds)]
-    if code is Exit.HELD:
+    if code is Exit.HELD and view.lane(MAIN).turn.paused is not None:
+        lines += [*held_lines(view), f'Let it go on with: ml-intern resume {session} (or say what to do: "TEXT")']
+    elif code is Exit.HELD:
         lines += [*held_lines(view), f"Answer with: ml-intern resume {session} --approve CALL (or --deny CALL)", *_MORE]
     elif run.quiet and ended is not None:
         lines.insert(0, visible_line(f"{ended.reason}: {ended.what} {ended.remedy}".rstrip()))
@@ -176,23 +196,43 @@ def _report(run: Run, view: View, tally: Tally, code: Exit, seconds: float) -> N
     tell("".join(f"{line}\n" for line in lines))
 
 
-class _Interrupts:
-    """Ctrl+C: the first stops the step cleanly, the second ends the process at once;
-    nothing recorded is lost by either.
+class _Signals:
+    """Ctrl+C: the first stops the step cleanly, the second ends the process at once; neither loses what is recorded.
+
+    SIGTERM and a terminal that hangs up end the process and leave all as it is: `resume` finds what runs. Where whoever
+    started this ignores hang-ups (nohup), they are ignored.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, left_open: Callable[[Exit], None]) -> None:
         self._session = session
+        self._left_open = left_open
         self._stop: asyncio.Task[object] | None = None
+        self._heard: list[signal.Signals] = []
 
     def __enter__(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._on_interrupt)
+        loop = asyncio.get_running_loop()
+        for number, act in {
+            signal.SIGINT: self._on_interrupt,
+            signal.SIGTERM: lambda: self._leave(Exit.TERMINATED),
+            signal.SIGHUP: lambda: self._leave(Exit.HUNG_UP),
+        }.items():
+            # A shell in the background ignores Ctrl+C for its children; it is asked of us all the same.
+            if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, act)
+                self._heard.append(number)
 
     def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        for number in self._heard:
+            asyncio.get_running_loop().remove_signal_handler(number)
 
     def _on_interrupt(self) -> None:
         if self._stop is not None:
             os._exit(Exit.INTERRUPTED)
         tell("Stopping; Ctrl+C again leaves at once.\n")
         self._stop = asyncio.ensure_future(self._session.send(Stop(new_id())))
+
+    def _leave(self, code: Exit) -> None:
+        """What is recorded survives this. To unwind would end the commands that run."""
+        tell("Leaving; the turn and its commands stay as they are.\n")
+        self._left_open(code)
+        os._exit(code)

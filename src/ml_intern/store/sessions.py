@@ -12,8 +12,10 @@ from ml_intern.base.text import one_line
 from ml_intern.record.codec import decode
 from ml_intern.record.events import (
     Entry,
+    Lifted,
     ModelChosen,
     OwnerTook,
+    Paused,
     Renamed,
     SessionClosed,
     SessionStarted,
@@ -35,7 +37,8 @@ class Summary(Struct, frozen=True):
     """One line of the list, true up to entry `folded`. Times in milliseconds since 1970, `spent` in micro-dollars.
 
     `model` is the main role's, `preview` how the first thing a person said begins. `state`: "open" (nothing said yet),
-    "working" (a turn is open), "held" (a call waits for a person), how the last turn ended, "closed" or "damaged".
+    "working" (a turn is open), "held" (a call or a paused turn waits for a person), how the last turn ended,
+    "closed" or "damaged".
     """
 
     id: str
@@ -116,9 +119,9 @@ def summarise(summary: Summary, entry: Entry) -> Summary:
 
 def _state(before: str, entry: Entry) -> str:
     match entry.event:
-        case ToolHeld():
+        case ToolHeld() | Paused():
             return "held"
-        case ToolAnswered():
+        case ToolAnswered() | Lifted():
             return "working"
         case TurnEnded(reason=reason) if entry.lane == MAIN:
             return reason

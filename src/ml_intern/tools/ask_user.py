@@ -59,7 +59,7 @@ class AskUser:
         call = context.view.lane(context.lane).calls.get(context.call)
         said = call.answer.strip() if call is not None and call.state in {"approved", "started"} else ""
         text = _worded(said, options) if said else _ASKED if waits else _NOBODY
-        return Result(text, prepared.display)
+        return Result(text, prepared.display, ours=True)
 
     async def recover(self, args: AskUserArgs, started: ToolStarted, context: Context) -> Result | None:
         """The answer is in the record: it is read again."""

@@ -209,7 +209,7 @@ class Bash:
         rows = [text.strip(), *background.port_lines(listening)]
         title, where = background.with_ports(planned.command, listening), f"in the background as {key}"
         shown = where if title == planned.command else f"{planned.command}\n{where}"
-        return Result("\n".join(rows), LogDisplay(title, shown))
+        return Result("\n".join(rows), LogDisplay(title, shown), ours=True)
 
     def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
         cwd = self._start_folder(args.work_dir)

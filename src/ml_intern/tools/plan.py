@@ -62,7 +62,7 @@ class Plan:
         items: tuple[PlanItem, ...] = prepared.payload
         done = sum(item.status == "completed" for item in items)
         now = next((f" Now: {item.content}" for item in items if item.status == "in_progress"), "")
-        return Result(f"{done} of {len(items)} done.{now}", PlanDisplay(items), facts=(PlanSet(items),))
+        return Result(f"{done} of {len(items)} done.{now}", PlanDisplay(items), facts=(PlanSet(items),), ours=True)
 
     async def recover(self, args: PlanArgs, started: ToolStarted, context: Context) -> Result | None:
         """Nothing happened: the plan is in the record alone."""

@@ -25,6 +25,7 @@ class Watch:
         self._commands = commands
         self._roots = roots
         self._after = after
+        self._halted: frozenset[str] = frozenset()
 
     async def news(self, lane: str, tell: Tell) -> bool:
         """Tell which commands of `lane` have ended since the last time; whether there were any.
@@ -40,12 +41,19 @@ class Watch:
             await asyncio.to_thread(marks.take_away, self._commands.folder, key)
         return True
 
-    async def halt(self) -> None:
-        """Stop every command: the turn that they belong to was stopped."""
+    async def halt(self, keys: frozenset[str] | None = None) -> None:
+        """Stop these commands, or all: the turn that they belong to was stopped."""
         with contextlib.suppress(SandboxError, TimeoutError):
             async with asyncio.timeout(_HALTED_WITHIN_S):
-                for key in await self._commands.running():
+                running = await self._commands.running()
+                halting = frozenset(running) if keys is None else keys.intersection(running)
+                self._halted |= halting
+                for key in halting:
                     await self._commands.stop(key)
+
+    def halted(self) -> frozenset[str]:
+        """Those that a stop has ended, or is about to."""
+        return self._halted
 
     async def left(self) -> list[tuple[str, str]]:
         """Id and command line of each that runs, or that was stopped and not yet told of.

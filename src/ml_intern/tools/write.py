@@ -59,7 +59,7 @@ class Write:
         """
         change: Change = prepared.payload
         await to_its_end(lambda: carry_out(change))
-        return Result(change.said, change.display, facts=(change.fact,))
+        return Result(change.said, change.display, facts=(change.fact,), ours=True)
 
     async def recover(self, args: WriteArgs, started: ToolStarted, context: Context) -> Result | None:
         """Whether the file holds what was to be written."""

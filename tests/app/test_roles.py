@@ -1,0 +1,101 @@
+"""The models of every role, as a session begins and as it goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_intern.app.roles import cast
+from ml_intern.app.settings import Launch
+from ml_intern.base.errors import BadSettings
+from tests.doubles.local_servers import ollama, serve
+
+WINDOWS = {"a": 32_768, "b": 20_000, "c": 16_384}
+
+
+def launch(url: str, **more) -> Launch:
+    return Launch(Path(), environ={"OLLAMA_BASE_URL": url}, **more)
+
+
+def server():
+    return serve(ollama({name: {} for name in WINDOWS}, WINDOWS))
+
+
+async def made(url: str, recorded=None, **more):
+    return await cast(launch(url, **more), recorded or {}, None, {})
+
+
+def ids(chain) -> list[str]:
+    return [choice.event.model for choice in chain]
+
+
+async def test_fallbacks_follow_the_model_and_each_knows_the_whole_chain():
+    async with server() as local:
+        found = await made(local.url, model="ollama/a", fallback=("ollama/b", "ollama/a", "ollama/c"))
+    names = ["ollama/a", "ollama/b", "ollama/c"]
+    assert ids(found.chains["main"]) == names
+    assert {choice.event.chain for choice in found.chains["main"]} == {tuple(names)}
+    assert [choice.event.window for choice in found.chains["main"]] == [32_768, 20_000, 16_384]
+    assert found.main.event.model == "ollama/a"
+    assert list(found.chains) == ["main"]
+
+
+async def test_a_single_model_is_no_chain():
+    async with server() as local:
+        found = await made(local.url, model="ollama/a")
+    assert found.main.event.chain == ()
+
+
+async def test_a_role_has_its_own_chain_and_effort():
+    async with server() as local:
+        found = await made(
+            local.url,
+            model="ollama/a",
+            effort="high",
+            roles={"research": ("ollama/b", "ollama/c")},
+            efforts={"research": "low"},
+        )
+    assert ids(found.chains["research"]) == ["ollama/b", "ollama/c"]
+    assert {(choice.event.role, choice.event.effort) for choice in found.chains["research"]} == {("research", "low")}
+    assert found.main.event.effort == "high"
+
+
+async def test_a_session_goes_on_with_its_chain_its_effort_and_who_answered_last():
+    async with server() as local:
+        first = await made(local.url, model="ollama/a", fallback=("ollama/b",), effort="low")
+        moved = first.chains["main"][1].event
+        again = await made(local.url, {"main": moved})
+        other = await made(local.url, {"main": moved}, model="ollama/c")
+    assert ids(again.chains["main"]) == ["ollama/a", "ollama/b"]
+    assert again.main.event == moved
+    assert {choice.event.effort for choice in again.chains["main"]} == {"low"}
+    assert (ids(other.chains["main"]), other.main.event.chain) == (["ollama/c"], ())
+
+
+async def test_a_fallback_that_is_wrong_ends_a_new_session_and_is_left_out_of_one_that_goes_on():
+    async with server() as local:
+        with pytest.raises(BadSettings, match=r"ollama/zz \(main\): Ollama does not serve zz"):
+            await made(local.url, model="ollama/a", fallback=("ollama/zz",))
+        with pytest.raises(BadSettings, match=r"depseek/x \(title\)"):
+            await made(local.url, model="ollama/a", roles={"title": ("depseek/x",)})
+        first = await made(local.url, model="ollama/a", fallback=("ollama/b",))
+    async with serve(ollama({"a": {}}, {"a": 32_768})) as smaller:
+        again = await made(smaller.url, {"main": first.main.event})
+    assert ids(again.chains["main"]) == ["ollama/a"]
+    assert again.note.startswith("ollama/b is left out of the models of main: Ollama does not serve b")
+
+
+async def test_an_address_and_a_price_hold_for_fallbacks_of_the_same_server_only():
+    async with server() as local:
+        found = await made(
+            local.url,
+            model="openai-compatible/x",
+            fallback=("openai-compatible/y", "ollama/b"),
+            base_url="http://127.0.0.1:9/v1",
+            price="1/4",
+        )
+    x, y, b = (choice.event for choice in found.chains["main"])
+    assert x.prices is not None
+    assert y.prices == x.prices
+    assert b.prices is not None
+    assert (b.prices.input, b.base_url) == (0, "")
+    assert y.base_url == x.base_url == "http://127.0.0.1:9/v1"
