@@ -66,7 +66,7 @@ async def test_an_undone_turn_is_not_sent_again_and_stays_paid(walk: Walk):
 
 async def test_a_fork_goes_on_by_itself_under_its_own_cap(walk: Walk):
     first = await said(walk, "make it", [bash("echo 1 > made.txt")])
-    made = await walk.run("sessions", "fork", first, "--budget", "1.75")
+    made = await walk.run("sessions", "fork", first, "--budget", "0.75")
     assert made.code == 0, made.said
     fork = await newest(walk)
     assert fork != first
@@ -75,11 +75,12 @@ async def test_a_fork_goes_on_by_itself_under_its_own_cap(walk: Walk):
     async with Hearing([{"when": {}, "reply": {"text": "Other."}}], prices="1/4") as double:
         done = await walk.run("resume", fork, "try another way", "--base-url", double.url, "--price", "1/4")
         assert (done.code, done.out) == (0, "Other.\n"), done.said
-        assert len(json.loads(double.bodies[-1])["messages"]) == len(
-            (await walk.view(fork)).lane("main").transcript.lines
-        )
+        sent, lines = json.loads(double.bodies[-1])["messages"], (await walk.view(fork)).lane("main").transcript.lines
+        assert sent[-1]["content"].startswith("try another way\n\nThe budget of the session is now $0.75; ")
+        # The system text stands before it, the answer is not yet there, and what is told is one with what was said.
+        assert len(sent) == 1 + len(lines) - 1 - 1
         view = await walk.view(fork)
-        assert (view.purse.cap, view.purse.spent) == (1_750_000, double.ledger.total())
+        assert (view.purse.cap, view.purse.spent) == (750_000, double.ledger.total())
     assert await walk.entries(first) == before
     assert f"session {fork} in {walk.workspace}, copied from {first}\n" in (await walk.run("show", fork)).out
     listed = await rows(walk)

@@ -37,13 +37,22 @@ class Allow(Struct, frozen=True):
 class Ask(Struct, frozen=True):
     """A person decides. `floor`: only a person, each time, in every mode; no rule can allow it.
 
-    `rule` is the rule that would allow it, where one can. `by_rule`: a rule of the person's asks.
+    `rule` is the rule that would allow it, where one can. `by_rule`: a rule of the person's asks. `since` says what
+    makes it so where that is nothing that the call does.
     """
 
     reason: str
     floor: bool = False
     rule: str = ""
     by_rule: bool = False
+    since: str = ""
+
+    @property
+    def demand(self) -> str:
+        """That a person must decide, and why: the beginning of a sentence."""
+        if self.since:
+            return f"{self.since}, so a person must allow this call"
+        return f"this call {self.reason}, which only a person may allow"
 
 
 class Deny(Struct, frozen=True):

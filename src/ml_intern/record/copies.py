@@ -2,7 +2,8 @@
 
 Entries keep their numbers, because others refer to them. What was spent was spent by the original: every cost in a
 copy is 0, so that no sum over sessions counts it twice. A *fork* keeps the settings, under a cap of its own. An
-*import* comes from a file that anyone may have written: no mode, cap, rule, price or address of it holds here.
+*import* comes from a file that anyone may have written: no mode, cap, rule, price or address of it holds here, and
+whoever says something in it is nobody we know.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,7 +97,13 @@ def forked(entries: Sequence[Entry], copy: Copy, upto: int, cap: int) -> list[En
     """The record of a fork of the first `upto` entries, at rest, under `cap`. `last_rest` says which can be `upto`."""
 
     def change(event: Event) -> Event:
-        return CapSet(cap, "user") if isinstance(event, CapSet) else unpaid(event)
+        match event:
+            case CapSet():
+                return CapSet(cap, "user")
+            case SessionStarted(foreign_upto=foreign):
+                return replace(event, foreign_upto=min(foreign, upto))
+            case _:
+                return unpaid(event)
 
     view, made = _copied(entries[:upto], copy, change)
     title = view.settings.title
@@ -110,18 +117,23 @@ def forked(entries: Sequence[Entry], copy: Copy, upto: int, cap: int) -> list[En
 def imported(entries: Sequence[Entry], copy: Copy, workspace: str) -> list[Entry]:
     """The record of an import: all entries up to the last rest, at rest, in `workspace`."""
 
+    kept = entries[: last_rest(entries, len(entries))]
+
     def change(event: Event) -> Event:
         match event:
-            case SessionStarted():
-                return replace(event, workspace=workspace, product=f"{event.product} (imported)")
+            case SessionStarted(product=product):
+                return replace(event, workspace=workspace, product=f"{product} (imported)", foreign_upto=len(kept))
             case ModelChosen():
                 return replace(event, base_url="", bill_to="", prices=None)
+            case Nudged():
+                # What it was about stood in another folder: here nothing of that was told.
+                return replace(event, about="")
             case _ if isinstance(event, TOLD):
                 return unpaid(event)
             case _:
                 return OwnerTook(0, "import", 0, "")
 
-    view, made = _copied(entries[: last_rest(entries, len(entries))], copy, change)
+    view, made = _copied(kept, copy, change)
     return [*made, *_appended(view, copy.at, [], "The session was imported here.")]
 
 

@@ -18,10 +18,11 @@ class Writes(Struct, frozen=True, tag_field="kind", tag="writes"):
 
 
 class Executes(Struct, frozen=True, tag_field="kind", tag="executes"):
-    """Runs `command`. `walled`: inside the sandbox at the level the session demands."""
+    """Runs `command` in `folder` (empty: the workspace). `walled`: inside the sandbox at the session's level."""
 
     command: str
     walled: bool = True
+    folder: str = ""
 
 
 class Reaches(Struct, frozen=True, tag_field="kind", tag="reaches"):

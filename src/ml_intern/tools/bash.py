@@ -128,7 +128,7 @@ class Bash:
             raise ToolFailed("The command is too long for a shell.", "Write it to a file, and run that.")
         cwd, scripts = await asyncio.to_thread(self._look, args)
         wanted = pushes.understood(args.hub, self._commands.reach)
-        effects: list[Effect] = [Executes(args.command), *pushes.effects(wanted)]
+        effects: list[Effect] = [Executes(args.command, folder=args.work_dir), *pushes.effects(wanted)]
         if any(script.packages for script in scripts):
             effects.append(Reaches("the package index", known=True))
         told = tuple(push.text for push in wanted)

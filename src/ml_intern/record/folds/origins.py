@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ml_intern.base.firsts import Firsts
+from ml_intern.record.credentials import ELSEWHERE
 from ml_intern.record.destinations import named
 from ml_intern.record.effects import Executes
 from ml_intern.record.events import (
@@ -22,6 +24,7 @@ from ml_intern.record.events import (
     ModelReplied,
     RuleGiven,
     RulesSet,
+    SessionStarted,
     ToolAnswered,
     ToolFinished,
     ToolHeld,
@@ -29,7 +32,8 @@ from ml_intern.record.events import (
     UserSaid,
 )
 from ml_intern.record.ground import GroundSet
-from ml_intern.record.outgoing import outgoing, remotes_of
+from ml_intern.record.outgoing import outgoing
+from ml_intern.record.remotes import Remote, remotes_of
 
 MOST = 20_000
 _BITS = 1 << 20
@@ -42,15 +46,17 @@ class Origins(Struct, frozen=True):
     """Keys of places and the entry that named each first. `said`: a person did, at any time; `made`: the model before
     any untrusted text; `found`: untrusted text before the model; `beyond`: a filter of what was found later than fits.
 
-    `remotes` are the places that commands made known to git; `held`: what waits for a person's yes, by call.
+    `remotes` are the places that commands made known to git; `held`: what waits for a person's yes, by call. Up to
+    entry `foreign` all of it comes from a file: whoever says something there is nobody we know.
     """
 
     said: Mapping[str, int] = field(default_factory=dict[str, int])
-    made: Mapping[str, int] = field(default_factory=dict[str, int])
-    found: Mapping[str, int] = field(default_factory=dict[str, int])
+    made: Firsts = field(default_factory=Firsts)
+    found: Firsts = field(default_factory=Firsts)
     beyond: bytes = b""
-    remotes: tuple[str, ...] = ()
+    remotes: tuple[Remote, ...] = ()
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    foreign: int = 0
 
     def first(self, key: str) -> int | None:
         """The entry of the untrusted text that named this place before anybody else; 0: one that is no longer known.
@@ -68,8 +74,22 @@ class Origins(Struct, frozen=True):
 
 def fold_origins(origins: Origins, entry: Entry) -> Origins:
     """The origins after `entry`."""
+    if entry.seq <= origins.foreign:
+        return found(origins, "\n".join(map(_words, _texts(msgspec.to_builtins(entry.event)))), entry.seq)
+    if isinstance(entry.event, SessionStarted):
+        return replace(origins, foreign=entry.event.foreign_upto)
+    return _folded(origins, entry)
+
+
+def _folded(origins: Origins, entry: Entry) -> Origins:
     seq, event = entry.seq, entry.event
     match event:
+        case ModelReplied(reply=reply):
+            return _made(origins, "\n".join([reply.text, *(_words(call.arguments) for call in reply.calls)]), seq)
+        case ToolFinished(frame=frame, outcome=outcome, text=text) if frame or outcome in {"failed", "lost"}:
+            return found(origins, text, seq)
+        case ToolStarted() | ToolHeld() | ToolAnswered():
+            return _called(origins, event, seq)
         case UserSaid(text=text):
             return said(origins, named(text), seq) if entry.lane == _PERSONS_LANE else _made(origins, text, seq)
         case BriefSet(append=text):
@@ -78,37 +98,36 @@ def fold_origins(origins: Origins, entry: Entry) -> Origins:
             return said(origins, named(f"{url} {payer}/x"), seq)
         case RulesSet(rules=rules) | Granted(rules=rules):
             return said(origins, named(_allowed(rules)), seq) if rules else origins
-        case ModelReplied(reply=reply):
-            return _made(origins, "\n".join([reply.text, *(_words(call.arguments) for call in reply.calls)]), seq)
         case GroundSet(joined=joined):
             return found(origins, "\n".join(each.text for each in joined), seq) if joined else origins
-        case ToolFinished(frame=frame, outcome=outcome, text=text) if frame or outcome in {"failed", "lost"}:
-            return found(origins, text, seq)
-        case ToolHeld() | ToolAnswered() | ToolStarted():
-            return _called(origins, event, seq)
         case _:
             return origins
 
 
 def said(origins: Origins, keys: Iterable[str], seq: int) -> Origins:
-    """A person named these."""
-    fresh = dict.fromkeys((each for each in keys if each not in origins.said), seq)
-    return replace(origins, said={**origins.said, **fresh}) if fresh else origins
+    """A person named these. What fits no longer is asked for again."""
+    fresh = dict.fromkeys(sorted({*keys} - {ELSEWHERE} - origins.said.keys()), seq)
+    if not fresh:
+        return origins
+    known = {**origins.said, **fresh}
+    return replace(origins, said=dict(list(known.items())[-MOST:]))
 
 
 def found(origins: Origins, text: str, seq: int) -> Origins:
     """Untrusted text named what is in `text`."""
-    fresh = [each for each in named(text) if each not in origins.made and each not in origins.found]
-    fresh.sort()
+    fresh = sorted(each for each in named(text) if each not in origins.made and each not in origins.found)
+    if not fresh:
+        return origins
     room = max(0, MOST - len(origins.found))
-    kept = {**origins.found, **dict.fromkeys(fresh[:room], seq)} if fresh[:room] else origins.found
+    kept = origins.found.plus(fresh[:room], seq)
     return replace(origins, found=kept, beyond=_with(origins.beyond, fresh[room:]))
 
 
 def _made(origins: Origins, text: str, seq: int) -> Origins:
-    fresh = sorted(each for each in named(text) if each not in origins.made and not origins.knows(each))
+    keys = named(text) - {ELSEWHERE}
+    fresh = sorted(each for each in keys if each not in origins.made and not origins.knows(each))
     fresh = fresh[: max(0, MOST - len(origins.made))]
-    return replace(origins, made={**origins.made, **dict.fromkeys(fresh, seq)}) if fresh else origins
+    return replace(origins, made=origins.made.plus(fresh, seq)) if fresh else origins
 
 
 def _called(origins: Origins, event: ToolHeld | ToolAnswered | ToolStarted, seq: int) -> Origins:
@@ -122,8 +141,9 @@ def _called(origins: Origins, event: ToolHeld | ToolAnswered | ToolStarted, seq:
             left = {other: keys for other, keys in origins.held.items() if other != call}
             return replace(said(origins, {*named(text), *seen}, seq), held=left)
         case ToolStarted(effects=effects):
-            commands = [effect.command for effect in effects if isinstance(effect, Executes)]
-            fresh = [each for text in commands for each in remotes_of(text) if each not in origins.remotes]
+            commands = [effect for effect in effects if isinstance(effect, Executes)]
+            known = (each for effect in commands for each in remotes_of(effect.command, effect.folder))
+            fresh = [each for each in known if each not in origins.remotes]
             return replace(origins, remotes=(*origins.remotes, *fresh)[-_MOST_REMOTES:]) if fresh else origins
         case _:
             return origins
