@@ -17,7 +17,9 @@ from ml_intern.record.events import (
     LaneOpened,
     Lifted,
     LimitsSet,
+    ModelAsked,
     ModelChosen,
+    ModelReplied,
     ModeSet,
     Nudged,
     OwnerTook,
@@ -28,6 +30,8 @@ from ml_intern.record.events import (
     SessionStarted,
     StopAsked,
     ToolAnswered,
+    ToolFinished,
+    ToolStarted,
     Undone,
     UserSaid,
 )
@@ -70,9 +74,13 @@ class Lane(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """What was chosen for this session and may change in mid-session. `told`: each thing's state that was told last."""
+    """What was chosen for this session and may change in mid-session. `told`: each thing's state that was told last.
+
+    `models` answer now; `chosen` is what was last recorded of every model of a role, in the order of that.
+    """
 
     models: Mapping[Role, ModelChosen] = field(default_factory=dict[Role, ModelChosen])
+    chosen: tuple[ModelChosen, ...] = ()
     mode: ModeSet | None = None
     limits: LimitsSet = field(default_factory=lambda: LimitsSet(None, None))
     title: str = ""
@@ -123,23 +131,35 @@ def fold(view: View, entry: Entry) -> View:
     """
     if entry.seq != view.seq + 1:
         raise ValueError(f"entry {entry.seq} does not follow {view.seq}")
-    view = _session(view, entry)
-    return View(
-        seq=entry.seq,
-        started=view.started,
-        started_ms=view.started_ms,
-        owner=view.owner,
-        closed=view.closed,
-        settings=_settings(view.settings, entry),
-        lanes=_lanes(view, entry),
-        purse=fold_purse(view.purse, entry.event),
+    seq, event, lanes, purse = entry.seq, entry.event, _lanes(view, entry), fold_purse(view.purse, entry.event)
+    # Nine tenths of a record are these four: folds that pass over them are not asked. It halves what opening costs.
+    match event:
+        case ModelAsked():
+            return replace(view, seq=seq, lanes=lanes, purse=purse)
+        case ModelReplied():
+            down, origins = _down(view, entry), fold_origins(view.origins, entry)
+            return replace(view, seq=seq, lanes=lanes, purse=purse, origins=origins, down=down)
+        case ToolStarted():
+            grants, origins = fold_grants(view.grants, entry), fold_origins(view.origins, entry)
+            return replace(view, seq=seq, lanes=lanes, purse=purse, grants=grants, origins=origins)
+        case ToolFinished():
+            pass
+        case _:
+            view = replace(_session(view, entry), settings=_settings(view.settings, entry), down=_down(view, entry))
+    return replace(
+        view,
+        seq=seq,
+        lanes=lanes,
+        purse=purse,
         plan=fold_plan(view.plan, entry) if entry.lane == MAIN else view.plan,
         files=fold_files(view.files, entry),
-        commands=view.commands,
         grants=fold_grants(view.grants, entry),
         origins=fold_origins(view.origins, entry),
-        down=fold_down(view.down, entry.event, view.lane(entry.lane).turn.attempt),
     )
+
+
+def _down(view: View, entry: Entry) -> Down:
+    return fold_down(view.down, entry.event, view.lane(entry.lane).turn.attempt)
 
 
 def _session(view: View, entry: Entry) -> View:
@@ -167,7 +187,8 @@ def _session(view: View, entry: Entry) -> View:
 def _settings(settings: Settings, entry: Entry) -> Settings:
     match entry.event:
         case ModelChosen(role=role) as chosen:
-            return replace(settings, models={**settings.models, role: chosen})
+            others = [each for each in settings.chosen if (each.role, each.model) != (role, chosen.model)]
+            return replace(settings, models={**settings.models, role: chosen}, chosen=(*others, chosen))
         case ModeSet() as mode:
             return replace(settings, mode=mode)
         case GroundSet() as ground:
@@ -202,6 +223,8 @@ def _lanes(view: View, entry: Entry) -> Mapping[str, Lane]:
     lanes = {**view.lanes, entry.lane: lane}
     if len(lanes) == 1:
         return lanes
+    if isinstance(entry.event, ToolFinished):
+        lanes |= {name: _reported(each) for name, each in lanes.items() if _is_of(each, entry.event.call)}
     if lane.opened is None and isinstance(entry.event, UserSaid):
         # What a person says answers what they were shown, whichever lane it waits in.
         waiting = [name for name, each in lanes.items() if name != entry.lane and wait_for_person(each.calls)]
@@ -210,6 +233,15 @@ def _lanes(view: View, entry: Entry) -> Mapping[str, Lane]:
     # A parent stands still while its sub-agents do, and works while one of them does.
     parent = entry.lane if lane.opened is None else lane.opened.parent
     return {**lanes, parent: _with_lanes(lanes, parent, entry.at)}
+
+
+def _is_of(lane: Lane, call: str) -> bool:
+    return lane.closed is not None and lane.opened is not None and lane.opened.call == call
+
+
+def _reported(lane: Lane) -> Lane:
+    """What is left of a sub-agent once its report has arrived: all else stands in the record."""
+    return Lane(opened=lane.opened, closed=lane.closed, turn=lane.turn, turns=lane.turns, spent=lane.spent)
 
 
 def _with_lanes(lanes: Mapping[str, Lane], name: str, at: int) -> Lane:
@@ -231,20 +263,30 @@ def _lane(lane: Lane, entry: Entry) -> Lane:
             return replace(lane, opened=opened)
         case LaneClosed() as closed:
             return replace(lane, closed=closed)
-        case _:
+        case ModelAsked():
+            transcript, turn = fold_transcript(lane.transcript, entry), fold_turn(lane.turn, entry)
+            memory = fold_memory(lane.memory, entry, lane.calls, transcript.weight)
+            return replace(lane, transcript=transcript, turn=turn, memory=memory)
+        case ToolStarted():
             calls = fold_calls(lane.calls, entry)
-            turn = fold_turn(lane.turn, entry)
-            waits_for_person = wait_for_person(calls) or turn.paused is not None
-            turn = with_wait(turn, entry.at, waits=waits_for_person)
-            transcript = fold_transcript(lane.transcript, entry)
-            return replace(
-                lane,
-                transcript=transcript,
-                calls=calls,
-                turn=turn,
-                turns=fold_turns(lane.turns, turn, entry),
-                spent=fold_spent(lane.spent, entry.event),
-                sources=lane.sources if lane.opened is None else fold_sources(lane.sources, entry.event, lane.calls),
-                conduct=fold_conduct(lane.conduct, lane.calls, entry),
-                memory=fold_memory(lane.memory, entry, lane.calls, transcript.weight),
-            )
+            waits = wait_for_person(calls) or lane.turn.paused is not None
+            return replace(lane, calls=calls, turn=with_wait(lane.turn, entry.at, waits=waits))
+        case _:
+            return _lane_by_all(lane, entry)
+
+
+def _lane_by_all(lane: Lane, entry: Entry) -> Lane:
+    calls, turn = fold_calls(lane.calls, entry), fold_turn(lane.turn, entry)
+    turn = with_wait(turn, entry.at, waits=wait_for_person(calls) or turn.paused is not None)
+    transcript = fold_transcript(lane.transcript, entry)
+    return replace(
+        lane,
+        transcript=transcript,
+        calls=calls,
+        turn=turn,
+        turns=fold_turns(lane.turns, turn, entry),
+        spent=fold_spent(lane.spent, entry.event),
+        sources=lane.sources if lane.opened is None else fold_sources(lane.sources, entry.event, lane.calls),
+        conduct=fold_conduct(lane.conduct, lane.calls, entry),
+        memory=fold_memory(lane.memory, entry, lane.calls, transcript.weight),
+    )
