@@ -7,7 +7,16 @@ from msgspec.structs import replace
 
 from ml_intern.agent.chain import Link
 from ml_intern.agent.loop import Worker
-from ml_intern.base.errors import ModelError, NoServer, NotFound, OutOfCredit, RateLimited, Unauthorised, Unreachable
+from ml_intern.base.errors import (
+    ModelError,
+    NoServer,
+    NotFound,
+    OutOfCredit,
+    Overflow,
+    RateLimited,
+    Unauthorised,
+    Unreachable,
+)
 from ml_intern.record.commands import Say
 from ml_intern.record.events import (
     LaneOpened,
@@ -110,7 +119,7 @@ async def test_the_last_failure_ends_the_turn_with_what_each_said():
     ended = stage.of(TurnEnded)[-1]
     assert ended.reason == "failed"
     said = f"{A}: The key is refused (HTTP 401). {B}: No money. {C}: No such model."
-    assert ended.what == f"No model of the chain answered. {said}"
+    assert ended.what == f"None of the models answered. {said}"
     assert ended.remedy == "Check the name."
     assert asked(stage) == [A, B, C]
 
@@ -127,7 +136,7 @@ async def test_a_new_turn_begins_with_the_first_again_after_an_outage():
     await say(stage, "hi")
     await say(stage, "again")
     assert asked(stage) == [A, B, A]
-    assert moves(stage)[-1] == (A, "A new turn begins with the first of the chain.")
+    assert moves(stage)[-1] == (A, "A new turn begins with the first model.")
 
 
 async def test_a_new_turn_does_not_begin_with_one_whose_key_was_refused_until_another_process_does():
@@ -149,10 +158,34 @@ async def test_who_answered_in_this_turn_is_asked_once_more_before_it_ends():
 
 
 async def test_who_answered_in_this_turn_is_asked_no_third_time():
-    stage, _ = await chained([KEY], [calls(call("look")), KEY, KEY], ids=(A, B), tools=(looking([]),))
+    stage, _ = await chained([KEY, KEY], [calls(call("look")), KEY, KEY], ids=(A, B), tools=(looking([]),))
     await say(stage, "hi")
-    assert asked(stage) == [A, B, B, B]
+    assert asked(stage) == [A, B, B, B, A]
     assert stage.of(TurnEnded)[-1].reason == "failed"
+
+
+async def test_before_a_turn_ends_who_failed_for_good_is_asked_in_spite_of_it():
+    stage, _ = await chained([KEY, says("paid")], [calls(call("look")), KEY, KEY], ids=(A, B), tools=(looking([]),))
+    await say(stage, "hi")
+    assert asked(stage) == [A, B, B, B, A]
+    assert moves(stage)[-1][1].endswith("Nobody else is left, so it is asked in spite of its failure before.")
+    assert stage.of(TurnEnded)[-1].reason == "done"
+    assert set(stage.log.view.down) == {B}
+
+
+async def test_a_request_too_long_for_one_that_no_compaction_makes_shorter_goes_to_the_next():
+    stage, _ = await chained([Overflow("No room.", "")], [Overflow("Too long.", "")], [says("hello")])
+    await say(stage, "hi")
+    assert asked(stage) == [A, B, C]
+    assert stage.of(TurnEnded)[-1].reason == "done"
+
+
+async def test_a_request_that_is_too_long_for_all_ends_the_turn_with_what_each_said():
+    stage, _ = await chained([Overflow("No room.", "")], [Overflow("Too long.", "Choose another.")], ids=(A, B))
+    await say(stage, "hi")
+    ended = stage.of(TurnEnded)[-1]
+    assert (ended.reason, ended.remedy) == ("overflow", "Choose another.")
+    assert ended.what == f"None of the models answered. {A}: No room. {B}: Too long."
 
 
 async def test_an_outage_is_forgotten_when_somebody_answers_so_the_chain_goes_round():

@@ -325,7 +325,7 @@ async def test_numbers_outlive_every_compaction() -> None:
     await play(stage)
     assert len(stage.of(Compacted)) >= 3
     assert not stage.of(Cleared)
-    assert all("eval_accuracy_8 = 0.008" in each.summary for each in stage.of(Compacted)[1:])
+    assert all("eval_accuracy_8 = 0.008" in each.summary for each in stage.of(Compacted))
 
 
 def test_numbers_are_found_as_commands_print_them() -> None:
@@ -345,3 +345,29 @@ def test_numbers_are_found_as_commands_print_them() -> None:
 def test_numbers_are_found_in_no_time_whatever_the_text() -> None:
     for text in ("a" * 100_000, "a b " * 50_000, "a=" * 50_000, "x: " * 50_000, json.dumps(list(range(20_000)))):
         told_numbers(text, 1)
+
+
+async def test_an_overflow_of_a_short_talk_keeps_its_newest_step() -> None:
+    tool = Talker([])
+    tool.size = 200
+    model = Windowed(40, window=400_000)
+    stage = await stage_of(model, tool, window=None, limits=LimitsSet(None, None))
+    # With so much room for a reply, what was sent is hardly the conversation: all of it would fit what may be kept.
+    await stage.log.add(replace(stage.log.view.settings.models["main"], max_output=16_384))
+    ask = model.ask
+
+    async def untrue(request: Request) -> Any:
+        if request.tools and len(model.requests) == 20:
+            model.requests.append(request)
+            raise Overflow("There is no room.", "Choose another model.")
+        async for item in ask(request):
+            yield item
+
+    model.ask = untrue  # type: ignore[method-assign]
+    assert (await play(stage)).reason == "done"
+    made = stage.of(Compacted)[0]
+    after = model.requests[21].messages
+    assert after[0].text == made.summary
+    assert "next=21" in after[-1].text, "what the next reply is about"
+    assert PROSE in made.summary
+    assert len(tool.witness) == 40

@@ -122,6 +122,23 @@ def test_an_address_and_a_price_stay_with_the_model_they_were_written_for(machin
     assert (other.base_url, other.price) == (None, None)
 
 
+def test_two_names_of_the_main_model_in_one_file_must_say_the_same(machine: Machine):
+    machine.user.write_text("model = 'a'\n\n[models]\nmain = ['b', 'a']\n")
+    with pytest.raises(BadSettings, match=r"user.toml:4 models.main and \S+user.toml:1 model say different things"):
+        machine.launch()
+    machine.user.write_text("model = 'a'\n\n[models]\nmain = ['a', 'b']\n")
+    assert (machine.launch().model, machine.launch().fallback) == ("a", ("b",))
+
+
+def test_a_chain_of_one_place_is_not_mixed_with_that_of_another(machine: Machine):
+    machine.user.write_text("model = 'x'\nfallback = ['y']\n")
+    machine.own.write_text("[models]\nmain = ['a', 'b']\n")
+    machine.trust()
+    assert (machine.launch().model, machine.launch().fallback) == ("a", ("b",))
+    flagged = machine.launch(main_model="c")
+    assert (flagged.model, flagged.fallback) == ("c", ())
+
+
 def test_a_session_that_goes_on_takes_only_the_rules_of_files(machine: Machine):
     machine.user.write_text("max_steps = 40\nmode = 'plan'\n[rules]\ndeny = ['write *.lock']\n")
     launch = machine.launch(resumed=True)

@@ -166,7 +166,7 @@ def _overflow(window: int, prompt: int, limit: int) -> Refused:
 
 def _refusal(id_: str, fault: Fault, prompt: int, limit: int) -> Answer:
     if fault.kind == "overflow":
-        return Answer(id_, status=400, body=_overflow(prompt + limit - 1, prompt, limit).body(), fault=fault)
+        return Answer(id_, status=400, body=_overflow(prompt - 1, prompt, limit).body(), fault=fault)
     kind, code, message = _STATUS_ERRORS.get(fault.value, ("invalid_request_error", None, f"Status {fault.value}."))
     body = Refused(message, code=code, status=fault.value, type=kind).body()
     if fault.body is not None:

@@ -19,10 +19,14 @@ async def test_a_prompt_of_1000_steps_stays_small_and_its_last_steps_cost_what_t
     assert double.lost == []
     took = [after - before for before, after in zip(double.steps, double.steps[1:], strict=False)]
     early, late = statistics.median(took[10:60]), statistics.median(took[-50:])
+    busy = [(double.busy[last] - double.busy[last - 50]) / 50 for last in (60, len(double.busy) - 1)]
     memory = [max(double.memory[at - 20 : at]) for at in (100, len(double.memory))]
     sys.stderr.write(
-        f"1 000 steps: {double.summaries} compactions, a step {early * 1000:.0f} ms early, {late * 1000:.0f} ms late; "
-        f"memory {memory[0] / 1e6:.0f} MB at 100, {memory[1] / 1e6:.0f} MB at 1 000\n"
+        f"1 000 steps: {double.summaries} compactions, a step {early * 1000:.0f} ms early, {late * 1000:.0f} ms late "
+        f"(busy {busy[0] * 1000:.0f} and {busy[1] * 1000:.0f} ms); "
+        f"memory {memory[0] / 1e6:.0f} MB at 100, {memory[1] / 1e6:.0f} MB at 1 000; "
+        f"{100 * double.cached:.0f} % of the prompts cached\n"
     )
     assert memory[1] <= 1.2 * memory[0]
+    assert busy[1] <= 1.5 * busy[0]
     assert late <= 1.5 * early

@@ -17,7 +17,7 @@ from ml_intern.base.errors import (
     Unreachable,
 )
 from ml_intern.model.catalog import resolve
-from ml_intern.model.wire.errors import from_response, from_stream
+from ml_intern.model.wire.errors import cut, from_response, from_stream
 from tests.model.raw import HEAD, Raw, chunk, model_at, replied, sse
 
 KEY = "sk-a-secret-key-of-ours"
@@ -269,6 +269,15 @@ def test_a_long_message_is_clipped_and_stands_on_one_line():
     assert error.what.count("long") < 60
 
 
+@pytest.mark.parametrize(
+    ("message", "end"),
+    [("Sorry about that!", "(HTTP 400): Sorry about that!"), ("No.", "(HTTP 400): No."), ("No", "(HTTP 400): No.")],
+)
+def test_what_a_server_said_has_one_end(message: str, end: str):
+    assert from_response(OPENAI, 400, {}, json.dumps(openai(message)).encode()).what.endswith(end)
+    assert cut(OPENAI, message).what.endswith(end.removeprefix("(HTTP 400)"))
+
+
 def test_what_the_upstream_said_is_told_too():
     said = {
         "error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": "prompt is too long: 9 > 8"}}
@@ -286,7 +295,7 @@ def test_what_the_upstream_said_is_told_too():
         ("openai/gpt-oss-20b", 404, "hf/openai/gpt-oss-20b"),
         ("ollama/qwen3", 404, "ollama pull qwen3"),
         ("ollama/qwen3", 500, "the server's own output"),
-        ("vllm/x", 401, "Set VLLM_API_KEY"),
+        ("vllm/x", 401, "Set VLLM_API_KEY to a key that may use this model."),
     ],
 )
 def test_the_remedy_names_what_to_do(model, status, remedy):

@@ -2,6 +2,7 @@ import pytest
 
 from ml_intern.record.clearing import Cleared, Compacted, Told
 from ml_intern.record.display import TextDisplay
+from ml_intern.record.effects import Destroys, Executes, Publishes
 from ml_intern.record.events import (
     Entry,
     Event,
@@ -203,6 +204,22 @@ def test_numbers_keep_their_last_value_and_their_range_and_metrics_stay_longest(
     numbers = record(CHOSEN, UserSaid("c", "go"), noise).lane(MAIN).memory.numbers
     assert len(numbers) == MOST_NUMBERS
     assert "accuracy" in numbers
+
+
+def test_a_decision_names_what_it_was_about_where_the_call_does_not():
+    reply = ModelReplied("a", Reply((Call("k", "w", "tool", "{}"),)), None, 0, "calls")
+    effects = (
+        Executes("up.sh"),
+        Destroys("hub:me/c", remote=True),
+        Publishes("hub:me/a", public=False),
+        Publishes("hub:me/b", public=True),
+    )
+    held = ToolHeld("k", "b", "asks", effects, 0, "", TextDisplay("up.sh hub:me/a " + "x" * 500, ""))
+    view = record(CHOSEN, UserSaid("c", "go"), asked(), reply, held, ToolAnswered("d", "k", False, "", "user"))
+    [decided] = view.lane(MAIN).memory.decided
+    assert decided.what.startswith("up.sh hub:me/a xxx")
+    assert decided.what.endswith("x… (hub:me/c, hub:me/b, public)")
+    assert len(decided.what) < 200
 
 
 def test_what_a_person_said_and_decided_is_remembered():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.doubles.anthropic_server import AnthropicDouble
 from tests.doubles.openai_server import Double
-from tests.walks.walk import Walk
+from tests.walks.walk import Hearing, Walk, step
 
 FIRST, SECOND = "openai-compatible/first", "anthropic-compatible/second"
 CALL = {
@@ -37,4 +37,19 @@ async def test_a_turn_goes_on_with_a_model_of_the_other_wire(first, walk: Walk):
     assert result["answered"] == {ids[0]: 1, ids[1]: 1}
     for text in (ended.err, shown.out):
         assert f"model: {ids[1]} answers from here on, paid by this machine. {ids[0]} failed: " in text
-    assert f"chain {ids[0]}, {ids[1]}" in shown.out
+    assert f"falls back to {ids[1]}" in shown.out
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_chain_resumes_without_a_flag_whether_it_fell_down_or_not(fails, walk: Walk):
+    gone = [{"when": {"model": "a"}, **GONE}] if fails else []
+    async with Hearing([*gone, step(0, text="Here."), step(1, text="Here again.")]) as model:
+        flags = ("--model", "openai-compatible/a", "--fallback", "openai-compatible/c", "--base-url", model.url)
+        first = await walk.run("hi", *flags)
+        again = await walk.run("resume", "last", "more")
+        asked = [json.loads(body)["model"] for body in model.bodies]
+    assert (first.code, again.code, again.out.strip()) == (0, 0, "Here again."), again.err
+    assert "left out" not in again.err
+    assert asked == (["a", "c", "a", "c"] if fails else ["a", "a"])
+    settings = (await walk.view()).settings
+    assert settings.models["main"].chain == ("openai-compatible/a", "openai-compatible/c")

@@ -122,7 +122,7 @@ async def test_an_organisation_pays_for_nothing_elsewhere(walk: Walk):
         env = {"HF_BILL_TO": "acme"}
         done = await walk.say(router, "hi", "--price", "1/4", env=env)
     assert done.code == 0, done.said
-    assert "paid by The server" in done.err
+    assert "paid by the server" in done.err
     assert "x-hf-bill-to" not in router.headers[0]
 
 

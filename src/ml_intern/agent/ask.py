@@ -13,10 +13,10 @@ from types import MappingProxyType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ml_intern.agent.chain import Chains, first_link, followed, goes_on, next_link
+from ml_intern.agent.chain import Chains, first_link, followed, goes_on, next_aside, next_link
 from ml_intern.agent.context import Head, bound_tokens, guessed_tokens, make_request, reply_tokens
 from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
-from ml_intern.agent.share import HELD_BY_OTHERS, freed, others_hold
+from ml_intern.agent.share import HELD_BY_OTHERS, freed, others_hold, purse_of, share_spent
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import ModelError, NoServer, Unreachable
 from ml_intern.base.ids import new_id
@@ -101,9 +101,21 @@ class Asker(Struct, frozen=True):
         """
         return not isinstance(await self.log.add(lambda view: self._next(view, lane), lane), Refusal)
 
+    async def pass_on(self, lane: str, role: Role) -> bool:
+        """Let the next model of an aside's own chain answer where one failed; says whether there is one.
+
+        Raises:
+            SessionError: the record can no longer be written.
+        """
+
+        def propose(view: View) -> ModelChosen | Refusal:
+            return next_aside(view, lane, self.chains, role) or Refusal("Nobody else is left.")
+
+        return not isinstance(await self.log.add(propose, lane), Refusal)
+
     def _next(self, view: View, lane: str) -> ModelChosen | Refusal:
         match next_step(view, lane, self.clock.now_ms()):
-            case Rest(ending=ending) if ending is not None and ending.reason == "failed":
+            case Rest(ending=ending) if ending is not None and ending.reason in {"failed", "overflow"}:
                 role = asked.role if (asked := view.lane(lane).turn.failed_at) is not None else "main"
                 size = partial(guessed_tokens, view, lane, self._head(role))
                 return next_link(view, lane, self.chains, size) or Refusal("Nobody else is left.")
@@ -148,7 +160,9 @@ class Asker(Struct, frozen=True):
         chosen, head = view.settings.model_of(role), self._head(role)
         bound = bound_tokens(view, lane, head, chosen.model)
         room = reply_tokens(view, lane, head, chosen)
-        quote = quote_attempt(_with_day(view.purse, left), chosen, bound, room)
+        quote = quote_attempt(_with_day(purse_of(view, lane), left), chosen, bound, room)
+        if quote is None and (ended := share_spent(view, lane)) is not None:
+            return ended
         if quote is None and not head.aside and others_hold(view, lane):
             return HELD_BY_OTHERS
         if quote is None and left is not None and left < view.purse.free:

@@ -25,10 +25,11 @@ class Link(Struct, frozen=True):
 Chains = Mapping[Role, Sequence[Link]]
 """The models of each role in their order; a role that is not there follows `main`."""
 
+ASIDE: Role = "compaction"
+"""The role that is asked something aside; each time it begins with the first of its own chain."""
+
 Size = Callable[[], int]
 """About how many tokens the next request of the lane holds."""
-
-OVERFLOW = "overflow"
 
 
 def followed(view: View, role: Role) -> Role:
@@ -50,11 +51,12 @@ def next_link(view: View, lane: str, chains: Chains, size: Size) -> ModelChosen 
     """Who answers after the lane's last attempt failed for good; None: nobody is left, or it is no matter of who.
 
     In the order of the chain, then from its beginning; who failed since the last reply, and who is down, is passed
-    over. Where nobody is left, whoever gave the turn's last reply is asked once more.
+    over. Where nobody is left, whoever gave the turn's last reply is asked once more, then who is down: credit may
+    have been added meanwhile.
     """
     turn = view.lane(lane).turn
     failed, asked = turn.failed, turn.failed_at
-    if failed is None or asked is None or failed.kind == OVERFLOW:
+    if failed is None or asked is None:
         return None
     chain = chains.get(followed(view, asked.role), ())
     if len(chain) < 2:
@@ -68,22 +70,45 @@ def next_link(view: View, lane: str, chains: Chains, size: Size) -> ModelChosen 
             small.append(_too_small(link.chosen, tokens))
             continue
         return replace(link.chosen, why=" ".join((left, *small)))
-    return _once_more(turn, chain, asked.model, " ".join((left, *small)))
+    left = " ".join((left, *small))
+    return _once_more(turn, chain, asked.model, left) or _in_spite(view, turn, _after(chain, asked.model), size, left)
+
+
+def next_aside(view: View, lane: str, chains: Chains, role: Role) -> ModelChosen | None:
+    """Who is asked for a summary's prose after another one failed; None: nobody is left, or the role has no models of
+    its own. The main ones are not moved for something aside, and what it is told is cut to any window.
+    """
+    missed = view.lane(lane).memory.missed
+    if missed is None or role not in view.settings.models:
+        return None
+    now = view.settings.models[role].model
+    free = (link for link in _moved(chains.get(role, ()), missed.model, now) if link.chosen.model not in view.down)
+    why = f"{missed.model} failed: {missed.what}"
+    return next((replace(link.chosen, why=why) for link in free), None)
 
 
 def first_link(view: View, lane: str, chains: Chains, role: Role, size: Size) -> ModelChosen | None:
-    """Who answers as a turn of the main lane begins, where that is another one than before; None: the same."""
-    turn = view.lane(lane).turn
-    if lane != MAIN or turn.steps or turn.failures or turn.tried or turn.failed is not None:
-        return None
+    """Who answers as a turn of the main lane, or a summary of it, begins, where that is another one than before; None:
+    the same.
+    """
     role = followed(view, role)
+    if lane != MAIN or not _begins(view, role):
+        return None
     now = view.settings.model_of(role).model
     for link in chains.get(role, ()):
         if link.chosen.model == now:
             return None
         if link.chosen.model not in view.down and _lacks(link, size) is None:
-            return replace(link.chosen, why="A new turn begins with the first of the chain.")
+            what = "summary" if role == ASIDE else "turn"
+            return replace(link.chosen, why=f"A new {what} begins with the first model.")
     return None
+
+
+def _begins(view: View, role: Role) -> bool:
+    turn = view.lane(MAIN).turn
+    if role == ASIDE:
+        return view.lane(MAIN).memory.tried == 0
+    return not (turn.steps or turn.failures or turn.tried) and turn.failed is None
 
 
 def _moved(chain: Sequence[Link], failed: str, now: str) -> Iterator[Link]:
@@ -122,4 +147,14 @@ def _once_more(turn: Turn, chain: Sequence[Link], failed: str, left: str) -> Mod
     for link in chain:
         if link.chosen.model == turn.answered_by and times == 1:
             return replace(link.chosen, why=f"{left} Nobody else is left, so it is asked once more.")
+    return None
+
+
+def _in_spite(view: View, turn: Turn, others: Iterator[Link], size: Size, left: str) -> ModelChosen | None:
+    """Who failed for good some time ago, and was not asked since the last reply."""
+    for link in others:
+        if link.chosen.model in view.down and link.chosen.model not in turn.tried and _lacks(link, size) is None:
+            return replace(
+                link.chosen, why=f"{left} Nobody else is left, so it is asked in spite of its failure before."
+            )
     return None

@@ -74,9 +74,8 @@ class Compactor(Struct, frozen=True):
         if (cleared := clearing(view, lane, _room(view, lane, self.head))) is not None:
             await self.log.add(cleared, lane)
             return
-        if ROLE in self.asker.heads and _wants_prose(view, lane):
+        if ROLE in self.asker.heads and await self._wants_prose(lane):
             tried = view.lane(lane).memory.tried
-            await self._wait(lane)
             await self.asker.ask(lane, ROLE)
             if self.log.view.lane(lane).memory.tried > tried:
                 return
@@ -89,11 +88,20 @@ class Compactor(Struct, frozen=True):
             return Refusal("There is room meanwhile.")
         return compacted(view, lane, _room(view, lane, self.head), running)
 
-    async def _wait(self, lane: str) -> None:
-        """A second try waits as it should, but not for long."""
-        due = self.log.view.lane(lane).turn.retry_due
-        if due is not None:
-            await self.clock.sleep(max(0, min(due - self.clock.now_ms(), _LONGEST_WAIT_MS)) / 1000)
+    async def _wants_prose(self, lane: str) -> bool:
+        """Once, and once more: from the next model of the role's own chain, or, after a failure that passes or a death
+        of the process, from the same one. A request that is too long again has no time for it.
+        """
+        memory, turn = self.log.view.lane(lane).memory, self.log.view.lane(lane).turn
+        if memory.asks_no_more or memory.overflows > 1:
+            return False
+        if memory.missed is None or await self.asker.pass_on(lane, ROLE):
+            return True
+        if turn.retry_due is None:
+            return False
+        # It waits as it should, but not for long.
+        await self.clock.sleep(max(0, min(turn.retry_due - self.clock.now_ms(), _LONGEST_WAIT_MS)) / 1000)
+        return True
 
     async def _running(self) -> list[str]:
         try:
@@ -124,7 +132,9 @@ def clearing(view: View, lane: str, room: Room) -> Cleared | None:
 
 
 def compacted(view: View, lane: str, room: Room, running: Sequence[str]) -> Compacted:
-    """The compaction of all but the newest steps, or, where they alone are too much, of everything."""
+    """The compaction of all but the newest steps; of all but the newest one, where that is still too much; or, where it
+    alone is, of everything.
+    """
     transcript, memory = view.lane(lane).transcript, view.lane(lane).memory
     lines, all_of = transcript.lines.since(0), len(transcript.lines)
     start, newest = _tail(lines, room.bytes_of(KEPT_SHARE)), _newest(lines)
@@ -132,9 +142,17 @@ def compacted(view: View, lane: str, room: Room, running: Sequence[str]) -> Comp
         start = newest
     limit = max(_LEAST_SUMMARY, room.bytes_of(_SUMMARY_SHARE))
     # The last is what can always be had: the rendered parts alone, in short.
-    for cut, prose, most in ((start, memory.prose or "", limit), (start, "", limit), (all_of, "", limit // 2)):
+    told = memory.prose or ""
+    for cut, prose, most in (
+        (start, told, limit),
+        (start, "", limit),
+        (newest, told, limit),
+        (newest, "", limit // 2),
+        (all_of, "", limit // 2),
+    ):
         upto = lines[cut - 1].seq if cut else view.seq
-        made = Compacted(upto, render(view, lane, upto, running, Style(most, prose)), _told(lines[:cut]))
+        numbers = _told(lines[:cut])
+        made = Compacted(upto, render(view, lane, upto, running, Style(most, prose, numbers)), numbers)
         left = len(made.summary.encode()) + sum(weight_of(line.message) for line in lines[cut:])
         if left <= min(_SMALLER * transcript.weight, room.bytes_of(_MOST_LEFT)):
             return made
@@ -148,14 +166,6 @@ def _room(view: View, lane: str, head: Head) -> Room:
     transcript = view.lane(lane).transcript
     held, density = expected_tokens(transcript, head.bound), density_of(transcript, head.bound)
     return Room(held, held, held, int(head.bound / density), density)
-
-
-def _wants_prose(view: View, lane: str) -> bool:
-    """Once, and once more where the failure was a passing one; a request that is too long again has no time for it."""
-    memory, turn = view.lane(lane).memory, view.lane(lane).turn
-    if memory.asks_no_more or memory.overflows > 1:
-        return False
-    return memory.tried == 0 or turn.retry_due is not None
 
 
 def _cleared(lines: Sequence[Line], shown: int) -> Cleared:

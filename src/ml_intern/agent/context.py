@@ -11,14 +11,13 @@ from ml_intern.agent.retelling import retold
 from ml_intern.model.port import Request, ToolSpec
 from ml_intern.record.events import ModelChosen
 from ml_intern.record.messages import Asked, Message, Reply
-from ml_intern.record.room import expected_tokens, window_of
+from ml_intern.record.room import LEAST_REPLY, expected_tokens, reply_left, window_of
 from ml_intern.record.view import View
 from ml_intern.record.weights import text_bytes
 
 IMAGE_TOKENS = 4_096
 """More than any provider's tiling of one picture that the tools may attach (at most 1 568 pixels a side)."""
 MARGIN_TOKENS = 1_024
-_LEAST_REPLY = 2_048
 _LONGEST_ASIDE = 4_096
 """Tokens of a reply to an aside."""
 _ASIDE_CHARS = 120_000
@@ -93,14 +92,14 @@ def reply_tokens(view: View, lane: str, head: Head, model: ModelChosen) -> int |
     Never less than is worth asking for: that a request is too long is the provider's to tell.
     """
     window = window_of(view, lane, model)
-    room = None if window is None else max(_LEAST_REPLY, window - guessed_tokens(view, lane, head) * 21 // 20 - 256)
+    room = None if window is None else max(LEAST_REPLY, reply_left(window, guessed_tokens(view, lane, head)))
     return min(room or _LONGEST_ASIDE, _LONGEST_ASIDE) if head.aside else room
 
 
 def _aside(view: View, lane: str, head: Head) -> Asked:
     """The conversation as one text that the model which is asked about it can hold."""
     window = window_of(view, lane, view.settings.model_of("compaction")) or _ASIDE_WINDOW
-    limit = max(_LEAST_REPLY, min(_ASIDE_CHARS, (window - _LONGEST_ASIDE - head.bound // 3) * 2))
+    limit = max(LEAST_REPLY, min(_ASIDE_CHARS, (window - _LONGEST_ASIDE - head.bound // 3) * 2))
     mark = hashlib.sha256(f"{lane} {view.started.session if view.started else ''} {view.seq}".encode()).hexdigest()[:12]
     return Asked(retold(view.lane(lane).transcript.lines, mark, limit), by="product")
 

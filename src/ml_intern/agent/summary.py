@@ -6,10 +6,12 @@ Pure. Knows no model and no window: it is given how long it may be.
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.base.text import clip, one_line, plain, visible, visible_line
+from ml_intern.record.clearing import Told
 from ml_intern.record.folds.files import Files
-from ml_intern.record.folds.memory import Decided, Memory, Number, Said
+from ml_intern.record.folds.memory import Decided, Memory, Number, Said, with_told
 from ml_intern.record.folds.plan import Plan
 from ml_intern.record.view import MAIN, View
 
@@ -33,10 +35,13 @@ class Section(Struct, frozen=True):
 
 
 class Style(Struct, frozen=True):
-    """About how many characters a summary may have, and what a model wrote for it."""
+    """About how many characters a summary may have, what a model wrote for it, and the numbers that were `told` in what
+    goes with this very compaction: no fold knows them yet.
+    """
 
     limit: int
     prose: str = ""
+    told: tuple[Told, ...] = ()
 
 
 def render(view: View, lane: str, upto: int, running: Iterable[str], style: Style) -> str:
@@ -45,6 +50,7 @@ def render(view: View, lane: str, upto: int, running: Iterable[str], style: Styl
     A fifth of its length is for the prose at the most. What a part does not need of its share others have.
     """
     memory, limit = view.lane(lane).memory, style.limit
+    memory = replace(memory, numbers=with_told(memory.numbers, style.told))
     head = (
         f"[Summary of this conversation up to entry {upto}: it had grown too long. The entries are still in the record "
         "and can be searched and read there by their numbers. Files you read before must be read again before you "
@@ -108,8 +114,9 @@ def _message(said: Said, limit: int) -> str:
 
 
 def _decided(each: Decided) -> str:
+    """Both in short by themselves: a long question must not take its answer away."""
     word = "yes" if each.approve else "no"
-    return _line(f"#{each.entry}: {each.what}: {word}{': ' + each.text if each.text.strip() else ''}")
+    return f"#{each.entry}: {_line(each.what)}: {_line(f'{word}: {each.text}' if each.text.strip() else word)}"
 
 
 def _files(files: Files) -> list[str]:

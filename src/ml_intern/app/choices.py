@@ -102,7 +102,8 @@ async def chosen(launch: Launch, model: str, recorded: ModelChosen | None, playe
     # The prices that a session began with hold: it asks no list of prices anew.
     cache, offline = find_places(launch.environ).cache, launch.offline or is_kept
     found = await known(endpoint, cache, launch.price or "", offline=offline)
-    info = found.info
+    lesson = _lesson(endpoint, cache)
+    info = await _held(found.info, lesson)
     event = _event(info, base_url, endpoint.bill_to)
     if is_kept and recorded is not None:
         event = _kept(recorded, event, endpoint)
@@ -110,12 +111,18 @@ async def chosen(launch: Launch, model: str, recorded: ModelChosen | None, playe
         what = f"The price of {info.id} is not known, so no budget could hold."
         say = "Say it with --price IN/OUT in USD per million tokens (0/0 if it costs nothing)."
         raise BadSettings(what, " ".join(filter(None, (found.note, found.remedy, say))))
-
-    lesson = _lesson(endpoint, cache)
     note = _note(found, recorded, event, is_kept=is_kept)
     effort = launch.effort or (recorded.effort if recorded is not None else None)
     make = _maker(endpoint, info, lesson, effort)
     return Choice(replace(event, effort=effort), make, info.images is not False, note, endpoint, lesson)
+
+
+async def _held(info: ModelInfo, lesson: Lesson) -> ModelInfo:
+    """With the window that an earlier session ran into, where nobody else says how much the model holds."""
+    if info.window is not None:
+        return info
+    await asyncio.to_thread(lesson.load)
+    return replace(info, window=lesson.learned.window)
 
 
 def _played(played: Played) -> Choice:
@@ -162,11 +169,15 @@ def _kept(recorded: ModelChosen, now: ModelChosen, endpoint: Endpoint) -> ModelC
 
 def _note(found: Known, recorded: ModelChosen | None, event: ModelChosen, *, is_kept: bool) -> str:
     """What a person is told of the model: what is old, assumed or too little, and that somebody else pays now."""
-    is_priced = recorded is not None and recorded.prices is not None
-    paid = f"From here on {event.payer} pays; until now it was {recorded.payer}." if recorded and is_priced else ""
-    changed = paid if recorded is not None and recorded.payer != event.payer else ""
     is_of_prices = is_kept and event.model.startswith("hf/")
-    return "\n".join(filter(None, ("" if is_of_prices else found.note, changed)))
+    return "\n".join(filter(None, ("" if is_of_prices else found.note, pays_now(recorded, event))))
+
+
+def pays_now(recorded: ModelChosen | None, event: ModelChosen) -> str:
+    """That somebody else pays than for what is recorded; "" where it is the same one, or nobody was known to pay."""
+    if recorded is None or recorded.prices is None or recorded.payer.lower() == event.payer.lower():
+        return ""
+    return f"From here on {event.payer} pays; until now it was {recorded.payer}."
 
 
 def _lesson(endpoint: Endpoint, cache: Path) -> Lesson:

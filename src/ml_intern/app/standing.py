@@ -63,7 +63,7 @@ def stand(workspace: Path, environ: Mapping[str, str]) -> Standing:
     counted = {name: said for name, said in own.values.items() if name not in loose}
     if "model" in counted or "models.main" in counted:
         # An address or a price belongs to the model that it was written beside.
-        beside = {"base_url", "price", "model", "models.main"}
+        beside = {"base_url", "price", "model", "models.main", *(["fallback"] if "models.main" in counted else [])}
         values = {name: said for name, said in values.items() if name not in beside}
     kept = tuple(rule for rule in own.rules if f"rules.{rule.decision}" not in loose)
     hooks = (*hooks, *(() if HOOKS in loose else own.hooks))

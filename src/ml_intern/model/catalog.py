@@ -263,7 +263,9 @@ def payer_of(endpoint: Endpoint, *, is_free: bool = False) -> str:
         return "this machine"
     if endpoint.bill_to:
         return f"{endpoint.provider.id} ({endpoint.bill_to})"
-    return f"{endpoint.provider.title} ({endpoint.key_source})" if endpoint.key_source else endpoint.provider.title
+    title = endpoint.provider.title
+    title = title[0].lower() + title[1:] if title.startswith("The ") else title
+    return f"{title} ({endpoint.key_source})" if endpoint.key_source else title
 
 
 def find_provider(name: str) -> Provider:

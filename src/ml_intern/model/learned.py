@@ -11,6 +11,9 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
+
+from ml_intern.record.folds.memory import told_window
 
 HOUR_S = 3600.0
 DAY_S = 86400.0
@@ -24,7 +27,7 @@ class Learned(Struct, frozen=True, omit_defaults=True):
 
     `tools`: it takes tools; `marks`: marks of what is to be cached; `most_output`: tokens of its longest reply;
     `efforts`: the efforts that it takes, None: no other than was asked for; `adaptive`: whether it thinks by effort,
-    not within a budget.
+    not within a budget; `window`: tokens that it holds.
     """
 
     tools: bool = True
@@ -32,6 +35,7 @@ class Learned(Struct, frozen=True, omit_defaults=True):
     most_output: int | None = None
     efforts: tuple[str, ...] | None = None
     adaptive: bool | None = None
+    window: int | None = None
 
 
 class _Kept(Struct, frozen=True):
@@ -58,6 +62,11 @@ class Lesson:
         if kept is not None and 0 <= time.time() - kept.at < self._lasts_s:
             self.learned = self._known = kept.learned
 
+    def overflowed(self, what: str) -> None:
+        """Take in what the words of a request that was too long name as the window."""
+        if (window := told_window(what)) is not None:
+            self.learned = replace(self.learned, window=window)
+
     def told(self) -> list[str]:
         """What this session learned, a line each for a person; nothing of what was known before."""
         new, old = self.learned, self._known
@@ -71,6 +80,8 @@ class Lesson:
             facts = (*facts, (True, only if new.efforts else "takes no effort, so it thinks as it does by itself"))
         if new.adaptive != old.adaptive:
             facts = (*facts, (True, f"thinks {'by effort' if new.adaptive else 'within a budget'}"))
+        if new.window != old.window and new.window is not None:
+            facts = (*facts, (True, f"holds {new.window:,} tokens"))
         where = f"{self._model} at {self._base_url}" if self._base_url else self._model
         lasting = f"{self._lasts_s / DAY_S:.0f} days" if self._lasts_s >= DAY_S else f"{self._lasts_s / HOUR_S:.0f} h"
         return [f"learned: {where} {fact} (kept for {lasting})" for is_new, fact in facts if is_new]

@@ -9,6 +9,9 @@ from ml_intern.record.messages import Prices, Usage
 FREE = Prices(0, 0, source="this machine")
 """The row of a model that a server on this machine answers for."""
 
+SAID = "--price"
+"""The source of a row that a person gave."""
+
 
 class _Rates(NamedTuple):
     input: int
@@ -56,7 +59,7 @@ def prices_from(text: str) -> Prices:
         raise BadSettings(
             f"--price {text!r} is not IN/OUT.", "Write two prices in USD per million tokens: --price 0.5/2."
         )
-    return Prices(usd(input_usd.strip()), usd(output_usd.strip()), source="--price")
+    return Prices(usd(input_usd.strip()), usd(output_usd.strip()), source=SAID)
 
 
 def _rates(prices: Prices, prompt: int) -> _Rates:

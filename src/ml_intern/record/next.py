@@ -4,9 +4,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ml_intern.record.folds.memory import told_window
 from ml_intern.record.folds.turn import Stopping, Turn
 from ml_intern.record.messages import Reply
-from ml_intern.record.room import is_full
+from ml_intern.record.room import fits_shorter, is_full
 from ml_intern.record.view import Lane, View
 
 
@@ -58,7 +59,7 @@ def next_step(view: View, lane_name: str, now_ms: int, head_bytes: int = 0) -> N
     if turn.paused is not None:
         return Wait("person")
     if turn.failed is not None:
-        step = _after_failure(lane, now_ms)
+        step = _after_failure(view, lane_name, now_ms)
     elif turn.replied is not None and _said_its_last(lane):
         step = Rest(_ending_of(turn))
     else:
@@ -79,13 +80,17 @@ def _said_its_last(lane: Lane) -> bool:
     return len(lines) > 0 and isinstance(lines[-1].message, Reply)
 
 
-def _after_failure(lane: Lane, now_ms: int) -> NextStep:
+def _after_failure(view: View, lane_name: str, now_ms: int) -> NextStep:
+    lane = view.lane(lane_name)
     turn, memory = lane.turn, lane.memory
     failed = turn.failed
     assert failed is not None
     is_short = not memory.squeezed and lane.transcript.weight < _NOTHING_TO_GAIN_BYTES
+    is_told = memory.overflows <= MOST_OVERFLOWS and told_window(failed.what) is not None
+    if failed.kind == "overflow" and is_told and fits_shorter(view, lane_name):
+        return AskModel()
     if failed.kind == "overflow" and (is_short or memory.overflows > MOST_OVERFLOWS):
-        return Rest(Stopping("overflow", failed.what, failed.remedy))
+        return Rest(Stopping("overflow", _all_said(turn), failed.remedy))
     if failed.kind == "overflow":
         return AskModel() if memory.squeezed else Compact()
     if not failed.transient or turn.failures > MOST_FAILURES:
@@ -101,7 +106,7 @@ def _all_said(turn: Turn) -> str:
     if not turn.tried or turn.failed_at is None:
         return turn.failed.what
     said = {model: whats[-1] for model, whats in turn.tried.items()} | {turn.failed_at.model: turn.failed.what}
-    return "No model of the chain answered. " + " ".join(f"{model}: {what}" for model, what in said.items())
+    return "None of the models answered. " + " ".join(f"{model}: {what}" for model, what in said.items())
 
 
 def _ending_of(turn: Turn) -> Stopping:
@@ -111,7 +116,9 @@ def _ending_of(turn: Turn) -> Stopping:
         return Stopping("denied", "The turn ended on a call that was denied.", turn.denied)
     match replied.finish:
         case "length":
-            return Stopping("failed", "The reply was cut at the output limit.", "Ask for the rest, or raise the limit.")
+            return Stopping(
+                "failed", "The reply was cut at the output limit.", "Ask for the rest, or for a shorter answer."
+            )
         case "filter":
             return Stopping("failed", "The provider's filter ended the reply.", "Word the task otherwise.")
         case _:

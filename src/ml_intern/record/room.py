@@ -10,6 +10,8 @@ from ml_intern.record.folds.transcript import Transcript
 from ml_intern.record.view import View
 from ml_intern.record.weights import weight_of
 
+LEAST_REPLY = 2_048
+"""Tokens of a reply, below which it is not worth asking for one."""
 LEAST_SHARE = 0.1
 """Of the room, by which a transcript must have grown since it was compacted before that is worth doing again."""
 _MOST_OUTPUT = 16_384
@@ -80,6 +82,20 @@ def room_of(view: View, lane: str, head_bytes: int) -> Room | None:
     return Room(window, limit, held, head, density)
 
 
+def fits_shorter(view: View, lane: str) -> bool:
+    """Whether the request that was too long is not so once less is asked for the reply; a guess, as all of it."""
+    asked, window = view.lane(lane).memory.asked, window_of(view, lane, model_of(view, lane))
+    if asked is None or window is None:
+        return False
+    sent = asked.expected or asked.bound
+    return reply_left(window, sent) >= LEAST_REPLY and sent + asked.max_output > window
+
+
+def reply_left(window: int, prompt: int) -> int:
+    """Tokens of the window that a prompt of about so many leaves for the reply."""
+    return window - prompt * 21 // 20 - 256
+
+
 def density_of(transcript: Transcript, head_bytes: int) -> float:
     """Bytes a token, as the provider counted last; a usual one where none did, or its count cannot be meant."""
     measured = transcript.measured
@@ -106,9 +122,12 @@ def expected_tokens(transcript: Transcript, head_bytes: int) -> int:
 def is_full(view: View, lane: str, head_bytes: int) -> bool:
     """Whether room should be made before the model is asked, and can be: what was just compacted has to grow first."""
     if view.lane(lane).memory.wanted:
-        return True
+        return len(view.lane(lane).transcript.lines) > 1
     room = room_of(view, lane, head_bytes)
     if room is None or not room.is_full:
         return False
     transcript, memory = view.lane(lane).transcript, view.lane(lane).memory
-    return transcript.weight - memory.weighed >= room.bytes_of(LEAST_SHARE) and len(transcript.lines) > 1
+    # What was compacted for another model, whose window may have been larger, is no measure for this one.
+    model = model_of(view, lane)
+    weighed = memory.weighed if model is not None and memory.weighed_for in {"", model.model} else 0
+    return transcript.weight - weighed >= room.bytes_of(LEAST_SHARE) and len(transcript.lines) > 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ml_intern.base.errors import BadRequest, ModelError
+from ml_intern.base.errors import BadRequest, ModelError, Overflow
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.effort import chat_fields, left_after, names_it, nearest, taken
 from ml_intern.model.learned import Lesson
@@ -60,6 +60,8 @@ class ChatModel:
                 async for item in stream:
                     yield item
         except ModelError as error:
+            if isinstance(error, Overflow):
+                self._lesson.overflowed(error.what)
             has_learned = self._learns(error, request)
             if not has_learned:
                 raise

@@ -149,20 +149,19 @@ def from_stream(endpoint: Endpoint, event: dict[str, Any]) -> ModelError:
 
 def cut(endpoint: Endpoint, why: str) -> ModelError:
     """The stream ended, or became nonsense, before the reply did."""
-    said = one_line(why, SHOWN_CHARS)
-    return Unreachable(f"{_who(endpoint)} broke off its reply: {said}.", _again(endpoint), may_be_billed=True)
+    said = _sentence(why)
+    return Unreachable(f"{_who(endpoint)} broke off its reply: {said}", _again(endpoint), may_be_billed=True)
 
 
 def unreached(endpoint: Endpoint, why: str, remedy: str = "", *, was_sent: bool = False) -> ModelError:
     """No answer at all. `was_sent`: the request may have arrived all the same."""
-    said = one_line(why, SHOWN_CHARS)
-    what = f"{_who(endpoint)} {'did not answer' if was_sent else 'cannot be reached'}: {said}."
+    what = f"{_who(endpoint)} {'did not answer' if was_sent else 'cannot be reached'}: {_sentence(why)}"
     return Unreachable(what, remedy or _again(endpoint), may_be_billed=was_sent)
 
 
 def nobody(endpoint: Endpoint, why: str, remedy: str) -> ModelError:
     """Nothing listens there, as far as this machine can tell."""
-    return NoServer(f"{_who(endpoint)} cannot be reached: {one_line(why, SHOWN_CHARS)}.", remedy)
+    return NoServer(f"{_who(endpoint)} cannot be reached: {_sentence(why)}", remedy)
 
 
 def started(endpoint: Endpoint) -> str:
@@ -208,9 +207,9 @@ def of_kind(
 ) -> ModelError:
     """The error of this kind, in the words of the server, without our key."""
     message = fault.message.replace(endpoint.key, "[key]") if endpoint.key else fault.message
-    said = one_line(message, SHOWN_CHARS).rstrip(".")
+    said = f": {_sentence(message)}" if message.strip(" .\n") else "."
     return kind(
-        f"{_who(endpoint)} {_VERBS[kind]}{_of(fault.status)}{f': {said}' if said else ''}.",
+        f"{_who(endpoint)} {_VERBS[kind]}{_of(fault.status)}{said}",
         _remedy(endpoint, kind),
         retry_after_s=wait_s,
         status=fault.status,
@@ -256,7 +255,9 @@ def _remedy(endpoint: Endpoint, kind: type[ModelError]) -> str:
         return _of_payer(endpoint, keys, kind)
     remedies: dict[type[ModelError], str] = {
         Overflow: "Start a new session, or choose a model with a larger window with --model.",
-        Unauthorised: f"{'Check' if endpoint.key_source else 'Set'} {keys}: the key, and that it may use this model.",
+        Unauthorised: f"Check {keys}: the key, and that it may use this model."
+        if endpoint.key_source
+        else f"Set {keys} to a key that may use this model.",
         OutOfCredit: f"Add credit to the account of {keys}, or choose another model with --model.",
         Refused: "Say it in other words, or choose another model with --model.",
         BadRequest: "Choose another model with --model, or update the server: it must take chats with tools.",
@@ -288,6 +289,12 @@ def _again(endpoint: Endpoint) -> str:
     if endpoint.loopback:
         return "Look at the server's own output, and try again."
     return "Try again in a moment, or choose another model with --model."
+
+
+def _sentence(said: str) -> str:
+    """The words of somebody else in one line with one end."""
+    line = one_line(said, SHOWN_CHARS).rstrip(".")
+    return line if line.endswith(("!", "?", "…")) else f"{line}."
 
 
 def _who(endpoint: Endpoint) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ml_intern.base.errors import BadRequest
+from ml_intern.base.errors import BadRequest, Overflow
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.effort import Fields, is_adaptive, left_after, message_fields, names_it, nearest, taken
 from ml_intern.model.learned import Lesson
@@ -68,6 +68,9 @@ class MessagesModel:
             async with aclosing(self._exchange.stream(body, {}, self._reading)) as stream:
                 async for item in stream:
                     yield item
+        except Overflow as error:
+            self._lesson.overflowed(error.what)
+            raise
         except BadRequest as error:
             has_learned = not error.may_be_billed and self._learns(error, request)
             if not has_learned:

@@ -22,6 +22,7 @@ from ml_intern.record.display import (
     TableDisplay,
     TextDisplay,
 )
+from ml_intern.record.effects import Destroys, Publishes
 from ml_intern.record.events import (
     Entry,
     Event,
@@ -30,6 +31,7 @@ from ml_intern.record.events import (
     ModelReplied,
     ModelStopped,
     ToolAnswered,
+    ToolHeld,
     TurnEnded,
     Undone,
     UserSaid,
@@ -38,6 +40,7 @@ from ml_intern.record.folds.calls import Calls
 
 MOST_NUMBERS = 200
 MOST_DECISIONS = 60
+_MOST_PARTS = 20
 _MOST_TRIES = 2
 _LEAST_WINDOW = 1_024
 _MOST_CHARS = 300
@@ -72,21 +75,33 @@ class Decided(Struct, frozen=True):
 
 
 class Number(Struct, frozen=True):
-    """The `last` value that was told under a name and where; all `count` of them lie between `least` and `most`."""
+    """The `last` value that was told under a name and where; all `count` of them lie between `least` and `most`.
+
+    `parts`: what each of the latest entries told, so that an undo takes its own away and nothing counts twice.
+    """
 
     last: str
     entry: int
     least: str
     most: str
     count: int = 1
+    parts: tuple["Number", ...] = ()
+
+
+class Missed(Struct, frozen=True):
+    """A model that was asked for the prose of a summary and failed: which one, and what it said."""
+
+    model: str
+    what: str
 
 
 class Memory(Struct, frozen=True):
     """`asked` is the last attempt of the lane's own, `windows` what models were found to hold, in tokens.
 
     `overflows` counts requests in a row that were too long; `squeezed`: room was made since the last. `prose` is what a
-    model wrote for the summary to come, `tried` how often one was asked; `wanted`: a person asked for a compaction.
-    `weighed` is what the transcript weighed after the last one, in bytes.
+    model wrote for the summary to come, `tried` how often one was asked, `asking` who was, `missed` who failed last,
+    unless our process died; `wanted`: a person asked for a compaction. `weighed` is what the transcript weighed after
+    the last one, in bytes.
     """
 
     said: Trail[Said] = field(default_factory=Trail[Said])
@@ -99,7 +114,10 @@ class Memory(Struct, frozen=True):
     aside: bool = False
     prose: str | None = None
     tried: int = 0
+    asking: str = ""
+    missed: Missed | None = None
     weighed: int = 0
+    weighed_for: str = ""
     wanted: bool = False
 
     @property
@@ -115,35 +133,41 @@ def fold_memory(memory: Memory, entry: Entry, calls: Calls, weight: int) -> Memo
             return replace(memory, said=memory.said.plus(Said(entry.seq, text)))
         case ToolAnswered(call=call, approve=approve, text=text) if call in calls:
             held = calls[call].held
-            what = _what(held.display) if held is not None else calls[call].call.tool
+            what = _asked_for(held) if held is not None else calls[call].call.tool
             decided = (*memory.decided, Decided(entry.seq, what, approve, text))
             return replace(memory, decided=decided[-MOST_DECISIONS:])
         case Undone(upto=upto):
             said = Trail(each for each in memory.said if each.entry <= upto)
-            return replace(memory, said=said, prose=None, tried=0, overflows=0)
+            numbers = _until(memory.numbers, upto)
+            done = replace(memory, said=said, numbers=numbers, prose=None, tried=0, missed=None)
+            return replace(done, overflows=0, wanted=False)
         case Cleared(numbers=numbers):
-            return replace(memory, numbers=_with(memory.numbers, numbers), squeezed=True)
+            return replace(memory, numbers=with_told(memory.numbers, numbers), squeezed=True)
         case Compacted(numbers=numbers):
-            known = _with(memory.numbers, numbers)
-            return replace(memory, numbers=known, squeezed=True, prose=None, tried=0, weighed=weight, wanted=False)
+            known = with_told(memory.numbers, numbers)
+            done = replace(memory, squeezed=True, prose=None, tried=0, missed=None, wanted=False)
+            asked = memory.asked.model if memory.asked is not None else ""
+            return replace(done, numbers=known, weighed=weight, weighed_for=asked)
         case CompactAsked():
             return replace(memory, wanted=True)
         case TurnEnded():
-            return replace(memory, overflows=0, prose=None, tried=0)
+            return replace(memory, overflows=0, prose=None, tried=0, missed=None)
         case event:
             return _attempted(memory, event)
 
 
 def _attempted(memory: Memory, event: Event) -> Memory:
     match event:
-        case ModelAsked(role="compaction"):
-            return replace(memory, aside=True, tried=memory.tried + 1)
+        case ModelAsked(role="compaction", model=model):
+            return replace(memory, aside=True, tried=memory.tried + 1, asking=model, missed=None)
         case ModelAsked() as asked:
             return replace(memory, asked=asked, aside=False)
         case ModelReplied(reply=reply) if memory.aside:
             return replace(memory, aside=False, prose=reply.text)
         case ModelReplied():
             return replace(memory, overflows=0) if memory.overflows else memory
+        case ModelFailed(kind=kind, what=what) if memory.aside and kind != "lost":
+            return replace(memory, aside=False, missed=Missed(memory.asking, what))
         case ModelFailed() | ModelStopped() if memory.aside:
             return replace(memory, aside=False)
         case ModelFailed(kind="overflow", what=what) if memory.asked is not None:
@@ -155,8 +179,9 @@ def _attempted(memory: Memory, event: Event) -> Memory:
 def _overflowed(memory: Memory, asked: ModelAsked, what: str) -> Memory:
     """What the words name is the window; where they name none, it is less than was sent."""
     sent = (asked.expected or asked.bound) + asked.max_output
-    known = memory.windows.get(asked.model, sent)
-    window = min(told if (told := told_window(what)) is not None else sent * 9 // 10, known)
+    # What was sent is a guess: words that name more than that correct it.
+    told = told_window(what)
+    window = told if told is not None else min(sent * 9 // 10, memory.windows.get(asked.model, sent))
     windows = {**memory.windows, asked.model: window}
     return replace(memory, windows=windows, overflows=memory.overflows + 1, squeezed=False)
 
@@ -167,10 +192,15 @@ def told_window(what: str) -> int | None:
     return next((each for each in found if each >= _LEAST_WINDOW), None)
 
 
-def _with(known: Mapping[str, Number], told: tuple[Told, ...]) -> Mapping[str, Number]:
-    """The newest name last. Beyond the most, what measures nothing goes first, and of that the oldest."""
+def with_told(known: Mapping[str, Number], told: tuple[Told, ...]) -> Mapping[str, Number]:
+    """The newest name last. Beyond the most, what measures nothing goes first, and of that the oldest.
+
+    What an entry told is told at once: where it is known, lines that an undo brought back tell it again.
+    """
     numbers = dict(known)
     for each in told:
+        if each.name in known and any(part.entry == each.entry for part in known[each.name].parts):
+            continue
         before = numbers.pop(each.name, None)
         numbers[each.name] = _merged(before, each)
     if (more := len(numbers) - MOST_NUMBERS) > 0:
@@ -185,16 +215,46 @@ def measures(name: str) -> bool:
 
 
 def _merged(before: Number | None, told: Told) -> Number:
-    if before is None:
-        return Number(told.value, told.entry, told.value, told.value)
-    least = min(before.least, told.value, key=value_of)
-    most = max(before.most, told.value, key=value_of)
-    return Number(told.value, told.entry, least, most, before.count + 1)
+    fresh = Number(told.value, told.entry, told.value, told.value)
+    parts = before.parts if before is not None else ()
+    # A clearing tells of large answers before the small ones among them are told of.
+    at = sum(part.entry <= told.entry for part in parts)
+    if at and parts[at - 1].entry == told.entry:
+        parts = (*parts[: at - 1], _joined((parts[at - 1], fresh)), *parts[at:])
+    else:
+        parts = (*parts[:at], fresh, *parts[at:])
+    if len(parts) > _MOST_PARTS:
+        parts = (_joined(parts[:2]), *parts[2:])
+    return replace(_joined(parts), parts=parts)
+
+
+def _joined(parts: tuple[Number, ...]) -> Number:
+    least = min((part.least for part in parts), key=value_of)
+    most = max((part.most for part in parts), key=value_of)
+    return Number(parts[-1].last, parts[-1].entry, least, most, sum(part.count for part in parts))
+
+
+def _until(numbers: Mapping[str, Number], upto: int) -> Mapping[str, Number]:
+    """What entries up to this one told."""
+    left = {name: tuple(part for part in each.parts if part.entry <= upto) for name, each in numbers.items()}
+    return {name: replace(_joined(parts), parts=parts) for name, parts in left.items() if parts}
 
 
 def value_of(text: str) -> float:
     """The number that a value as it was printed means."""
     return float(text.rstrip("%").replace(",", ""))
+
+
+def _asked_for(held: ToolHeld) -> str:
+    """What was shown, and what it would publish or delete where that is not said there: an answer was meant for it."""
+    what = _what(held.display)
+    about = [_target(each) for each in held.effects if isinstance(each, Publishes | Destroys)]
+    told = [each for each in about if each not in what]
+    return f"{one_line(what, _MOST_CHARS // 2)} ({one_line(', '.join(told), _MOST_CHARS)})" if told else what
+
+
+def _target(effect: Publishes | Destroys) -> str:
+    return f"{effect.target}, public" if isinstance(effect, Publishes) and effect.public else effect.target
 
 
 def _what(display: Display) -> str:

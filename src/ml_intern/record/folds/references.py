@@ -1,5 +1,6 @@
 """A line of the transcript shrunk to a reference: what it was, and where all of it still is. Knows no tool."""
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -8,9 +9,10 @@ from msgspec.structs import replace
 from ml_intern.base.text import clip, one_line, size
 from ml_intern.record.clearing import Told
 from ml_intern.record.folds.lines import Line
-from ml_intern.record.messages import Answered, Asked, Image
+from ml_intern.record.messages import Answered, Asked, Call, Image, Reply, ReplyPart, Text, Thinking
 
 _SIDE_CHARS = 100
+_REPLY_CHARS = 400
 _MOST_NUMBERS = 6
 _MARK = "[cleared: "
 _FRAME = re.compile(r"\[(?:end of )?data [0-9a-f]{8,}")
@@ -37,6 +39,24 @@ def referred(line: Line, shown: int, told: Sequence[Told] = ()) -> Line:
             return replace(line, message=replace(line.message, text=f"{text}\n{note}", images=()))
         case _:
             return line
+
+
+def shortened(reply: Reply) -> Reply:
+    """The reply with how its texts begin and end, how the arguments of its calls begin, and without its thinking: that
+    goes back byte for byte or not at all.
+    """
+    return replace(reply, parts=tuple(_part(part) for part in reply.parts if not isinstance(part, Thinking)))
+
+
+def _part(part: ReplyPart) -> ReplyPart:
+    match part:
+        case Text(text=text):
+            return Text(clip(text, _REPLY_CHARS).text)
+        case Call(arguments=arguments) if len(arguments) > _REPLY_CHARS:
+            # Providers read arguments: they stay an object.
+            return replace(part, arguments=json.dumps({"cleared": one_line(arguments, _REPLY_CHARS)}))
+        case _:
+            return part
 
 
 def _short(line: Line, text: str, shown: int, told: Sequence[Told]) -> str:

@@ -26,7 +26,7 @@ from ml_intern.record.events import (
     UserSaid,
 )
 from ml_intern.record.folds.lines import Line
-from ml_intern.record.folds.references import referred
+from ml_intern.record.folds.references import referred, shortened
 from ml_intern.record.frame import framed
 from ml_intern.record.messages import Answered, Asked, Call, Reply, Text
 from ml_intern.record.weights import weight_of
@@ -49,11 +49,12 @@ class Counted(Struct, frozen=True):
 
 class Replaced(Struct, frozen=True):
     """The `lines` that the compaction with this number took away: an undo beyond it brings them back, large answers as
-    references, so that a long session stays small.
+    references and large replies in short, so that a long session stays small. `summary`: see `Transcript`.
     """
 
     seq: int
     lines: Trail[Line]
+    summary: int = 0
 
 
 class Transcript(Struct, frozen=True):
@@ -62,7 +63,8 @@ class Transcript(Struct, frozen=True):
     `calls` are those of the last reply until all have an answer. `version` changes whenever lines were taken away or
     replaced (undo, clearing, compaction), never on appending. `asked` is the open attempt, its tokens not yet known;
     `aside`: it is no part of this conversation. `weight` is that of all lines, in bytes; `measured` is the last count
-    that a provider gave, of whichever lines.
+    that a provider gave, of whichever lines. `summary` is the number of the line that stands for all before (0: none
+    does), `since` where something began that an undo may take away.
     """
 
     lines: Trail[Line] = field(default_factory=Trail[Line])
@@ -79,6 +81,8 @@ class Transcript(Struct, frozen=True):
     measured: Counted | None = None
     weight: int = 0
     replaced: tuple[Replaced, ...] = ()
+    summary: int = 0
+    since: int = 0
 
 
 def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
@@ -118,10 +122,11 @@ def _changed(transcript: Transcript, seq: int, event: Compacted | Cleared | Undo
     """Lines were taken away or replaced: what a provider counted holds no longer."""
     match event:
         case Compacted(upto=upto, summary=summary):
-            kept = [line for line in transcript.lines if line.seq > upto]
+            # The summary before this one has a greater number than lines that it had kept: it always goes.
+            kept = [line for line in transcript.lines if line.seq > upto and line.seq != transcript.summary]
+            done = _with_replaced(transcript, seq)
             lines = Trail([Line(seq, Asked(summary, by="product")), *kept])
-            replaced = (*transcript.replaced, Replaced(seq, Trail(_small(line) for line in transcript.lines)))
-            return replace(transcript, lines=lines, counted=None, version=transcript.version + 1, replaced=replaced)
+            return replace(done, lines=lines, counted=None, version=transcript.version + 1, summary=seq)
         case Cleared(entries=entries, shown=shown, numbers=numbers):
             told = {entry: [each for each in numbers if each.entry == entry] for entry in entries}
             lines = Trail(
@@ -129,10 +134,20 @@ def _changed(transcript: Transcript, seq: int, event: Compacted | Cleared | Undo
             )
             return replace(transcript, lines=lines, counted=None, version=transcript.version + 1)
         case Undone(upto=upto):
-            return _undone(transcript, upto)
+            return _undone(transcript, upto, seq)
+
+
+def _with_replaced(transcript: Transcript, seq: int) -> Transcript:
+    """An undo takes whole turns away: of a turn's compactions it asks for the first alone."""
+    if transcript.replaced and transcript.replaced[-1].seq >= transcript.since:
+        return transcript
+    lines = Trail(_small(line) for line in transcript.lines)
+    return replace(transcript, replaced=(*transcript.replaced, Replaced(seq, lines, transcript.summary)))
 
 
 def _small(line: Line) -> Line:
+    if isinstance(line.message, Reply):
+        return replace(line, message=shortened(line.message)) if weight_of(line.message) > LARGE_BYTES else line
     return referred(line, 0) if is_large(line) else line
 
 
@@ -147,19 +162,23 @@ def is_large(line: Line) -> bool:
             return False
 
 
-def _undone(transcript: Transcript, upto: int) -> Transcript:
+def _undone(transcript: Transcript, upto: int, seq: int) -> Transcript:
     """What stood up to `upto`, also what a compaction after it replaced."""
     beyond = [each for each in transcript.replaced if each.seq > upto]
     lines = beyond[0].lines if beyond else transcript.lines
+    summary = beyond[0].summary if beyond else transcript.summary
     still = transcript.replaced[: len(transcript.replaced) - len(beyond)]
     kept = [line for line in lines if line.seq <= upto]
     if kept and isinstance(last := kept[-1].message, Reply) and last.calls:
         kept.pop()  # its answers came later and are hidden: providers refuse calls without them
     version = transcript.version + 1
-    return Transcript(lines=Trail(kept), version=version, replaced=still, measured=transcript.measured)
+    undone = Transcript(lines=Trail(kept), version=version, replaced=still, measured=transcript.measured)
+    return replace(undone, summary=summary, since=seq)
 
 
 def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
+    if isinstance(event, UserSaid | TurnEnded):
+        transcript = replace(transcript, since=seq)
     match event:
         case UserSaid(text=text, images=images, when="after") if not transcript.resting:
             return replace(transcript, later=(*transcript.later, Line(seq, Asked(text, images), seq)))
@@ -170,6 +189,8 @@ def _said(transcript: Transcript, seq: int, event: Event) -> Transcript:
             return _settled(
                 replace(transcript, waiting=(*transcript.waiting, Line(seq, Asked(text, by="product")))), seq
             )
+        case TurnEnded(waiting=put_off) if put_off:
+            return replace(transcript, resting=True)
         case TurnEnded():
             waiting = (*transcript.waiting, *transcript.later)
             return _settled(replace(transcript, waiting=waiting, later=(), resting=not transcript.later), seq)
@@ -194,13 +215,15 @@ def _settled(transcript: Transcript, seq: int) -> Transcript:
     return replace(transcript, lines=transcript.lines.plus(*joining), waiting=())
 
 
+def _text(event: ToolFinished) -> str:
+    return framed(event.text, event.frame, event.own_lines)
+
+
 def _answered(transcript: Transcript, seq: int, event: ToolFinished) -> Transcript:
     call = next((call for call in transcript.calls if call.id == event.call), None)
     if call is None:
         return transcript
-    answer = Answered(
-        call.id, call.wire_id, call.tool, framed(event.text, event.frame), event.outcome == "ok", event.images
-    )
+    answer = Answered(call.id, call.wire_id, call.tool, _text(event), event.outcome == "ok", event.images)
     answers = {**transcript.answers, call.id: Line(seq, answer, seq, event.blob)}
     if len(answers) < len(transcript.calls):
         return replace(transcript, answers=answers)

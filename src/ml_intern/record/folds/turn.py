@@ -20,6 +20,7 @@ from ml_intern.record.events import (
     ModelStopped,
     Paused,
     RetryPlanned,
+    Role,
     StopAsked,
     ToolFinished,
     TurnEnded,
@@ -38,7 +39,7 @@ class Stopping(Struct, frozen=True):
 
 class Turn(Struct, frozen=True):
     """`steps` counts replies of this turn; `failures` attempts that failed in a row;
-    `queued` messages wait for its end.
+    `queued` messages wait for its end; of these so many (`put_off`) were said before a person's stop.
 
     `denied` is the answer to the last call that was denied, while nothing was called since. `waited_ms` is how long it
     stood still for a person so far, `waiting_ms` since when it does so now.
@@ -61,6 +62,7 @@ class Turn(Struct, frozen=True):
     stopping: Stopping | None = None
     paused: Paused | None = None
     queued: int = 0
+    put_off: int = 0
     denied: str = ""
     ended: TurnEnded | None = None
     failed_at: ModelAsked | None = None
@@ -87,18 +89,19 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
     match entry.event:
         case UserSaid(when=when):
             if not turn.open:
-                return Turn(open=True, started_seq=entry.seq, started_ms=entry.at)
+                return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, queued=turn.queued)
             return replace(turn, queued=turn.queued + 1) if when == "after" else replace(turn, paused=None)
         case Paused() as paused:
             return replace(turn, paused=paused)
         case Lifted():
             return replace(turn, paused=None)
         case StopAsked(reason=reason):
-            return replace(turn, stopping=_asked_to_stop(reason)) if turn.open else turn
+            put_off = turn.queued if reason == "interrupted" else turn.put_off
+            return replace(turn, stopping=_asked_to_stop(reason), put_off=put_off) if turn.open else turn
         case TurnEnded() as ended:
-            if turn.queued:
+            if turn.queued and not ended.waiting:
                 return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, ended=ended)
-            return replace(turn, open=False, ended=ended, stopping=None, paused=None)
+            return replace(turn, open=False, ended=ended, stopping=None, paused=None, put_off=0)
         case Undone():
             # How the turn before ended matters to nobody now: there is nothing to go on with.
             return Turn(ended=TurnEnded("done"))
@@ -116,17 +119,24 @@ def _attempted(turn: Turn, event: Event) -> Turn:
         case ModelAsked() as asked:
             return replace(turn, attempt=asked, retry_due=None, failed=None)
         case ModelReplied() as replied:
-            by = turn.attempt.model if turn.attempt is not None else turn.answered_by
-            turn = replace(turn, attempt=None, failures=0, failed=None, replied=replied, steps=turn.steps + 1)
-            turn = replace(turn, answered_by=by, tried={}) if turn.tried or by != turn.answered_by else turn
-            turn = replace(turn, denied="") if replied.reply.calls else turn
-            return replace(turn, stopping=_overrun()) if replied.overrun else turn
+            return replace(
+                turn,
+                attempt=None,
+                failures=0,
+                failed=None,
+                replied=replied,
+                steps=turn.steps + 1,
+                answered_by=turn.attempt.model if turn.attempt is not None else turn.answered_by,
+                tried={},
+                denied="" if replied.reply.calls else turn.denied,
+                stopping=_overrun() if replied.overrun else turn.stopping,
+            )
         case ModelFailed() as failed:
             at = turn.attempt or turn.failed_at
             failures = turn.failures + 1
             return replace(turn, attempt=None, failures=failures, failed=failed, failed_at=at, replied=None)
-        case ModelChosen():
-            return _left(turn)
+        case ModelChosen(role=role):
+            return _left(turn, role)
         case ModelStopped():
             return replace(turn, attempt=None)
         case RetryPlanned(due=due):
@@ -137,8 +147,12 @@ def _attempted(turn: Turn, event: Event) -> Turn:
             return turn
 
 
-def _left(turn: Turn) -> Turn:
-    """Another model goes on where one failed: what it said is kept until somebody answers."""
+def _left(turn: Turn, role: Role) -> Turn:
+    """Another model goes on where one failed: what it said is kept until somebody answers. Who writes a summary is no
+    matter of the turn's own failure; there is only nothing to wait for.
+    """
+    if role == "compaction":
+        return replace(turn, retry_due=None)
     if turn.failed is None or turn.failed_at is None:
         return turn
     model = turn.failed_at.model
