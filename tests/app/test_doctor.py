@@ -62,6 +62,60 @@ async def test_a_data_folder_that_others_can_read_is_told_with_the_command_that_
     assert (await lines(tmp_path))["data folder"].state == "ok"
 
 
+def hooked(place: Path, command: str) -> dict[str, str]:
+    file = place / "settings.toml"
+    file.write_text(f"[[hooks]]\nname = 'guard'\nevent = 'before_call'\ncommand = {json.dumps(command)}\n")
+    return {"ML_INTERN_CONFIG": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("sh guard.sh", "guard.sh"),
+        ("./guard.sh --strict", "guard.sh"),
+        ("./not/there/yet.sh", "not/there/yet.sh"),
+        ("python3 {work}/guard.sh", "guard.sh"),
+        ("sh -c 'cd .; exec ./guard.sh'", "guard.sh"),
+        ('sh "$PWD/guard.sh"', "guard.sh"),
+        ("python3 -m judge --rules=tools/rules.json", "tools/rules.json"),
+        ("sh ~/work/guard.sh", "guard.sh"),
+        ("sh ../link.sh", "guard.sh"),
+    ],
+)
+async def test_a_hook_that_names_a_file_of_the_workspace_is_warned_of(tmp_path, monkeypatch, command, named):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "guard.sh").write_text("true\n")
+    (tmp_path / "link.sh").symlink_to(work / "guard.sh")
+    monkeypatch.chdir(work)
+    line = (await lines(tmp_path, **hooked(tmp_path, command.format(work=work))))["hook files"]
+    assert (line.state, line.said.startswith(f"guard names {named} in the workspace")) == ("warn", True)
+    assert line.remedy
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh {out}/guard.sh",
+        "true",
+        "sh ~/guard.sh",
+        "sh .ml-intern/guard.sh",
+        "cat >> heard.jsonl",
+        "env A=b date",
+        "sh ../x",
+    ],
+)
+async def test_a_hook_whose_files_the_agent_cannot_change_is_fine(tmp_path, monkeypatch, command):
+    work = tmp_path / "work"
+    (work / ".ml-intern").mkdir(parents=True)
+    (work / "heard.jsonl").touch()
+    (work / "true").touch()
+    monkeypatch.chdir(work)
+    found = await lines(tmp_path, **hooked(tmp_path, command.format(out=tmp_path)))
+    assert "hook files" not in found
+    assert found["hooks"].state == "ok"
+
+
 async def test_a_data_folder_that_is_a_file_fails(tmp_path: Path):
     (tmp_path / "data").touch()
     assert (await lines(tmp_path))["data folder"].state == "fail"

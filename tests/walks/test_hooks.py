@@ -1,5 +1,6 @@
 """Hooks through the whole command line: asked before a call, told of the rest, never looser, never in the way."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -35,6 +36,15 @@ def says(**answer: str) -> str:
 async def go(walk: Walk, *flags: str) -> Done:
     async with Hearing(story([WRITES])) as model:
         return await walk.say(model, "go", *flags)
+
+
+def peak_kb(pid: int) -> int:
+    """The most memory that the process has ever held."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 async def ran(walk: Walk) -> list[HookRan]:
@@ -84,10 +94,13 @@ async def test_what_a_hook_allows_is_judged_as_ever_and_its_note_reaches_the_mod
     [
         ("echo nonsense; exit 0", "its answer cannot be read"),
         ('echo \'{"decision": "perhaps"}\'', "its answer cannot be read"),
-        ("echo no luck >&2; exit 3", "it ended with code 3 (no luck)"),
+        ("echo no luck >&2; exit 3", "failed (code 3: no luck)"),
         ("sleep 60", "no answer within 1 s"),
-        ("sleep 60 & sleep 0.1", "no answer within 1 s"),
-        ("kill -9 $$", "it ended with code 137"),
+        ("setsid sleep 60 & sleep 60", "no answer within 1 s"),
+        ("yes", "no answer within 1 s"),
+        ("yes >&2", "no answer within 1 s"),
+        ("yes | head -c 10000000", "it printed more than 64 kB"),
+        ("kill -9 $$", "failed (code 137"),
     ],
 )
 async def test_a_hook_that_fails_lets_nothing_pass_unasked_unless_it_may_be_ignored(walk: Walk, answer: str, why: str):
@@ -95,12 +108,51 @@ async def test_a_hook_that_fails_lets_nothing_pass_unasked_unless_it_may_be_igno
     done = await go(walk)
     [denied] = await walk.answers()
     assert (denied.outcome, why in denied.text) == ("denied", True), denied.text
-    assert "The hook 'guard'" in done.err, done.said
+    assert f"hook    The hook 'guard' ({walk.home}/.config/ml-intern/settings.toml:1) failed (" in done.err, done.said
     assert why in done.err
+    assert "settings.toml" not in denied.text
+    assert done.seconds < 20
     (walk.home / ".config" / "ml-intern" / "settings.toml").unlink()
     hook(walk, answer, more="timeout = '1s'\non_error = 'ignore'")
     done = await go(walk)
     assert ((await walk.answers())[0].outcome, why in done.err) == ("ok", True), done.said
+
+
+async def test_a_refusal_says_in_one_sentence_which_hook_stands_in_the_way(walk: Walk):
+    hook(walk, "echo oops >&2; exit 3")
+    await go(walk)
+    [denied] = await walk.answers()
+    why = "the user's hook 'guard' failed (code 3: oops), so a person must allow this call, and nobody is there."
+    assert denied.text == f"Denied: {why} Find another way."
+    (walk.home / ".config" / "ml-intern" / "settings.toml").unlink()
+    hook(walk, says(decision="ask", reason="look at it"))
+    await go(walk)
+    [denied] = await walk.answers()
+    why = "the user's hook 'guard' has it asked (look at it), so a person must allow this call, and nobody is there."
+    assert denied.text == f"Denied: {why} Find another way."
+
+
+@pytest.mark.parametrize("leaves", ["sleep 60 &", "setsid sleep 60 &", "setsid yes 2> /dev/null &"])
+async def test_a_hook_has_answered_when_it_ends_whatever_it_leaves_behind(walk: Walk, leaves: str):
+    hook(walk, f"{says(decision='deny', reason='never')}\n{leaves}\nsleep 0.2")
+    done = await go(walk)
+    [answer] = await walk.answers()
+    why = "printed more than 64 kB" if "yes" in leaves else "forbids it: never"
+    assert (answer.outcome, why in answer.text) == ("denied", True), answer.text
+    assert (done.seconds < 20, "Traceback" in done.err) == (True, False), done.said
+
+
+async def test_a_hook_that_floods_its_output_costs_no_memory(walk: Walk):
+    hook(walk, "yes", more="timeout = '3s'")
+    async with Hearing(story([WRITES])) as model:
+        running = await walk.start("go", *MODEL, "--base-url", model.url)
+        most_kb = 0
+        while running.process.returncode is None:
+            most_kb = max(most_kb, peak_kb(running.pid))
+            await asyncio.sleep(0.05)
+        done = await running.ended()
+    assert done.code == 6, done.said
+    assert 0 < most_kb < 120_000
 
 
 async def test_it_is_told_only_of_what_it_asked_for(walk: Walk):
@@ -131,6 +183,15 @@ async def test_the_others_are_told_of_turn_and_call_without_being_waited_for(wal
     told_at = [entry.at for entry in await walk.entries() if isinstance(entry.event, HookRan)]
     assert min(told_at) >= 700 + (await walk.entries())[0].at
     assert finished[0] < max(told_at)
+
+
+async def test_the_end_says_for_which_hook_it_waits(walk: Walk):
+    hook(walk, "sleep 2.5", event="after_turn", name="slow")
+    done = await go(walk, "--allow", "write *")
+    assert (done.code, "Waiting for the hook 'slow' (after_turn), 10 s at most.\n" in done.err) == (0, True), done.said
+    (walk.home / ".config/ml-intern/settings.toml").write_text("[[hooks]]\nevent = 'after_turn'\ncommand = 'true'\n")
+    done = await go(walk, "--allow", "write *")
+    assert "Waiting" not in done.err, done.said
 
 
 async def test_a_stop_ends_a_hook_that_is_waited_for_at_once(walk: Walk):
@@ -177,6 +238,8 @@ async def test_a_hook_of_the_workspace_runs_only_once_a_person_trusts_its_file(w
         ("event = 'held'\ncommand = 'x'\non_error = 'deny'", "there is no 'deny'."),
         ("event = 'held'\ncommand = 'x'\neffects = ['publsh x']", "did you mean 'publish'?"),
         ("event = 'held'\ncommand = 'x'\ntools = [3]", "tools is a list of texts."),
+        ("event = 'before_turn'\ncommand = 'x'\ntools = ['bash']", "is about no call, so no tools would ever fit."),
+        ("event = 'after_turn'\ncommand = 'x'\neffects = 'publish'", "is about no call, so no effects would ever fit."),
     ],
 )
 async def test_a_hook_that_is_written_wrongly_is_told_with_its_line_before_anything_starts(

@@ -45,7 +45,9 @@ async def consult(gate: Gate, log: Log, lane: str, call: Call, prepared: Prepare
     found = strictest(answers)
     if found is None:
         return None
-    why = found.fault.rstrip(".") or found.reason or "it gave no reason"
+    who, why = f"the user's hook {found.hook!r}", found.reason or "it gave no reason"
     if found.decision == "deny":
-        return Deny(f"the user's hook {found.hook!r} forbids it: {why}", "Find another way, or tell the user.")
-    return Ask(f"is to be asked, says the user's hook {found.hook!r}: {why}", by_rule=True)
+        return Deny(f"{who} forbids it: {why}", "Find another way, or tell the user.")
+    if found.fault:
+        return Ask(f"is to be asked, as {who} failed ({why})", by_rule=True, since=f"{who} failed ({why})")
+    return Ask(f"is to be asked, says {who}: {why}", by_rule=True, since=f"{who} has it asked ({why})")

@@ -19,6 +19,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ml_intern import __version__
+from ml_intern.app.hook_paths import within
 from ml_intern.app.places import Places, find_places
 from ml_intern.app.standing import stand
 from ml_intern.base.errors import BadSettings, MlInternError
@@ -162,6 +163,10 @@ def _hooks(environ: Mapping[str, str]) -> Iterator[Line]:
     except MlInternError as error:
         yield Line("settings", "fail", error.what.rstrip("."), error.remedy)
         return
+    open_to = {hook.name: files for hook in hooks if (files := within(hook.command, Path.cwd(), environ))}
+    for name, files in open_to.items():
+        said = f"{name} names {', '.join(files)} in the workspace: the agent can change it, and it runs as you"
+        yield Line("hook files", "warn", said, "Keep what hooks run outside of workspaces, or in .ml-intern/ there.")
     broken = [hook for hook in hooks if not _can_start(hook.command, environ)]
     for hook in broken:
         said = f"{hook.name} ({hook.origin}): its program is not found: {hook.command}"

@@ -12,6 +12,7 @@ from ml_intern.record.hooks import HookOn
 
 KEYS = ("event", "command", "name", "effects", "tools", "timeout", "on_error")
 EVENTS: tuple[HookOn, ...] = get_args(HookOn)
+OF_A_TURN: frozenset[HookOn] = frozenset({"before_turn", "after_turn"})
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 _FORM = "Write [[hooks]] and below it event = 'before_call' and command = '...'"
 
@@ -36,6 +37,9 @@ def _hook(row: dict[str, Any], where: str, origin: Origin) -> Hook:
     on = cast("HookOn", _chosen(_text(row, "event", where), EVENTS, f"{where} event"))
     if not command:
         raise BadSettings(f"{where}: a hook without a command.", f"{_FORM}.")
+    if on in OF_A_TURN and (chooser := next((key for key in ("effects", "tools") if key in row), None)):
+        what = f"{where}: {on} is about no call, so no {chooser} would ever fit."
+        raise BadSettings(what, f"Leave {chooser} out, or take the event before_call.")
     on_error = cast("OnError", _chosen(str(row.get("on_error", ON_ERROR[0])), ON_ERROR, f"{where} on_error"))
     name = _text(row, "name", where) if "name" in row else command.split()[0].rpartition("/")[2]
     rules = tuple(_rule(text, where, origin) for text in _texts(row, "effects", where))

@@ -6,8 +6,6 @@ Knows which file they stand in no more: only hooks of files that count get here.
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ml_intern.agent.gate import SPEAKER
+from ml_intern.app.hook_process import MOST_BYTES, run_command
 from ml_intern.base.errors import SessionError
 from ml_intern.base.text import one_line
 from ml_intern.policy.hooks import Hook, failed, ran
@@ -39,7 +38,6 @@ from ml_intern.toolkit.tool import Prepared
 
 MOST_WAITING = 256
 _AT_ONCE = 4
-_MOST_BYTES = 65_536
 
 
 class _Told(Struct, frozen=True):
@@ -106,6 +104,12 @@ class Hooks:
             case _:
                 pass
 
+    async def slow(self, patience_s: float) -> list[str]:
+        """Wait so long for those that are being told; what to tell a person of each that is not done then."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=patience_s)
+        return [task.get_name() for task in self._telling if not task.done()]
+
     async def close(self) -> None:
         """Wait until all have been told; each has its own time."""
         while self._telling:
@@ -142,7 +146,8 @@ class Hooks:
             if len(self._telling) >= MOST_WAITING:
                 return
             told = _Told(hook, lane, call, {**self._about(lane, call, effects), **more})
-            task = asyncio.get_running_loop().create_task(self._tell_one(told))
+            name = f"the hook {hook.name!r} ({on}), {hook.timeout_s:g} s at most"
+            task = asyncio.get_running_loop().create_task(self._tell_one(told), name=name)
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
@@ -160,44 +165,18 @@ class Hooks:
         data = json.dumps({"event": hook.on, **told.data}, ensure_ascii=False).encode(errors="replace")
         try:
             async with asyncio.timeout(hook.timeout_s):
-                code, output, complaint = await _output(hook.command, data, self._environ, str(told.data["workspace"]))
+                ended = await run_command(hook.command, data, self._environ, str(told.data["workspace"]))
         except TimeoutError:
             return failed(hook, told.call, f"no answer within {hook.timeout_s:g} s", _since(begun))
         except OSError as error:
-            return failed(hook, told.call, f"it cannot be started ({error.strerror})", _since(begun))
-        if code != 0:
-            last = one_line((complaint.decode(errors="replace").strip().splitlines() or [""])[-1], 200)
-            why = f"it ended with code {code}" + (f" ({last})" if last else "")
-            return failed(hook, told.call, why, _since(begun))
-        return ran(hook, told.call, output, _since(begun))
+            return failed(hook, told.call, f"it cannot be started: {error.strerror}", _since(begun))
+        if ended.code != 0:
+            last = one_line((ended.complaint.decode(errors="replace").strip().splitlines() or [""])[-1], 200)
+            return failed(hook, told.call, f"code {ended.code}" + (f": {last}" if last else ""), _since(begun))
+        if not ended.is_whole:
+            return failed(hook, told.call, f"it printed more than {MOST_BYTES // 1024} kB", _since(begun))
+        return ran(hook, told.call, ended.output, _since(begun))
 
 
 def _since(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
-
-
-async def _output(command: str, data: bytes, environ: Mapping[str, str], cwd: str) -> tuple[int, bytes, bytes]:
-    """Exit code, what it printed, what it complained of. Its whole process group ends with the wait for it.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-    process = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        command,
-        cwd=cwd,
-        env=dict(environ),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        output, complaint = await process.communicate(data)
-        return process.returncode or 0, output[:_MOST_BYTES], complaint[-_MOST_BYTES:]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode is None:
-            await process.wait()

@@ -57,19 +57,21 @@ def ran(hook: Hook, call: str, output: bytes, total_ms: int) -> HookRan:
     try:
         answer = msgspec.json.decode(output, type=_Answer) if output.strip() else _Answer()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return failed(hook, call, f"its answer cannot be read ({one_line(str(error), 200)})", total_ms)
+        return failed(hook, call, f"its answer cannot be read: {one_line(str(error), 200)}", total_ms)
     decision = answer.decision if hook.on == "before_call" else None
     reason, note = one_line(answer.reason, _REASON_CHARS), answer.note.strip()[:_NOTE_CHARS]
     return HookRan(hook.name, hook.on, call, decision, reason, note, "", total_ms)
 
 
 def failed(hook: Hook, call: str, why: str, total_ms: int) -> HookRan:
-    """A hook that gave no answer: the call before which it stood asks, unless it may be ignored."""
-    fault = f"The hook {hook.name!r} ({hook.origin}) failed: {why}."
+    """A hook that gave no answer: the call before which it stood asks, unless it may be ignored. Where the hook stands
+    is told to the person only.
+    """
+    fault = f"The hook {hook.name!r} ({hook.origin}) failed ({why})."
     decision: HookDecision | None = None
     if hook.on == "before_call":
         decision = "ask" if hook.on_error == "ask" else "allow"
-    return HookRan(hook.name, hook.on, call, decision, "", "", fault, total_ms)
+    return HookRan(hook.name, hook.on, call, decision, why, "", fault, total_ms)
 
 
 def strictest(answers: Iterable[HookRan]) -> HookRan | None:

@@ -12,7 +12,8 @@ HookDecision = Literal["allow", "ask", "deny"]
 class HookRan(Struct, frozen=True, tag_field="type", tag="hook_ran"):
     """A hook was told of `on`, and decided (None: it has nothing to decide there). `call` is the one it was about.
 
-    `note` is what it adds for the model; `fault` says in one sentence what went wrong with it.
+    `note` is what it adds for the model; `fault` says in one sentence what went wrong with it; the
+    `reason` is that alone, then.
     """
 
     hook: str
