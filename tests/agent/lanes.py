@@ -117,7 +117,8 @@ async def scene(
     limits: LimitsSet = LimitsSet(50, None),
     cap: int = 5_000_000,
 ) -> Scene:
-    fresh, journal, clock = journal is None, journal or MemoryJournal(), SystemClock()
+    journal, clock = journal or MemoryJournal(), SystemClock()
+    fresh = not journal.kept
     log = await Log.open(journal, clock, Secrets({"KEY": "sk-very-secret-value"}))
     if fresh:
         for event in (SessionStarted("s1", "/work", "0"), PRICED, CapSet(cap, "user"), mode, limits):

@@ -93,8 +93,7 @@ async def test_a_follow_up_waits_until_what_the_stop_ends_has_been_told_to_end()
     await session.send(Say(new_id(), "go"))
     running = asyncio.ensure_future(session.run())
     await asyncio.sleep(0.05)
-    await session.send(Say(new_id(), "then this", when="after"))
-    sending = asyncio.ensure_future(session.send(Stop("s")))
+    sending = asyncio.gather(session.send(Stop("s")), session.send(Say(new_id(), "then this")))
     await asyncio.wait_for(running, 5)
     assert order == ["halted", "asked"]
     await sending

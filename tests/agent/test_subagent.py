@@ -1,10 +1,12 @@
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ml_intern.base.ids import new_id
-from ml_intern.model.port import Finished
+from ml_intern.model.port import Finished, Request
+from ml_intern.record.codec import decode
 from ml_intern.record.events import (
     BriefSet,
     LaneClosed,
@@ -19,13 +21,14 @@ from ml_intern.record.events import (
     TurnEnded,
 )
 from ml_intern.record.facts import Source
-from ml_intern.record.messages import Call, Reply, Text
+from ml_intern.record.log import replay
+from ml_intern.record.messages import Asked, Call, Reply, Text, Usage
 from ml_intern.record.next import Rest
 from ml_intern.record.secrets import Secrets
-from ml_intern.record.view import MAIN
+from ml_intern.record.view import MAIN, View, fold
 from ml_intern.store.blobs import Blobs
 from tests.agent.lanes import Reader, look, research, scene, task
-from tests.agent.stage import Note, call, calls, looking, says
+from tests.agent.stage import MemoryJournal, Note, call, calls, looking, says
 
 
 async def test_a_sub_agent_works_in_a_lane_and_its_report_is_the_answer(folder: Path) -> None:
@@ -215,6 +218,118 @@ async def test_no_lane_takes_more_steps_than_a_turn_may(folder: Path) -> None:
     there = await scene(folder, voices, looking([]), limits=LimitsSet(7, None))
     await there.play()
     assert there.events(LaneOpened)[0].max_steps == 7
+
+
+def endless(number: int = 0) -> list[Any]:
+    """A voice that looks and looks, and says what it found; a reply costs 140 micro-dollars."""
+
+    def on_the_way(request: Request) -> Finished:
+        step = sum(isinstance(each, Reply) for each in request.messages)
+        if (last := request.messages[-1]) and isinstance(last, Asked) and last.text.startswith("This is your last"):
+            return says(f"Reported after {step}.")
+        made = Call(new_id(), f"w-{new_id()}", "look", f'{{"text": "{number}-{step}"}}')
+        return Finished(Reply((Text(f"Found {step}."), made)), Usage(100, 10), "calls")
+
+    async def speak(request: Request) -> AsyncGenerator[Any]:
+        yield on_the_way(request)
+
+    return [speak] * 400
+
+
+async def test_a_share_of_the_budget_bounds_what_a_lane_reserves_and_it_reports_before_it_is_gone(folder: Path) -> None:
+    voices = {"go": [calls(research("Endless?", budget=0.0141, max_steps=60)), says("ok")], "Endless?": endless()}
+    there = await scene(folder, voices, looking([]))
+    await there.play()
+    assert there.events(LaneOpened)[0].budget == 14_100
+    [answer] = there.events(ToolFinished, MAIN)
+    assert (answer.outcome, answer.text.startswith("Reported after ")) == ("ok", True)
+    assert [each.guard for each in there.events(Nudged, "research-1")] == ["budget"]
+    lane = there.log.view.lane("research-1")
+    # Not at once, and not only when nothing is left.
+    assert 10 < lane.spent.steps < 60
+    check_shares(there.journal)
+    assert there.log.view.lane(MAIN).turn.ended == TurnEnded("done")
+
+
+def check_shares(journal: MemoryJournal) -> None:
+    """At no entry a lane has spent and reserved more than its share."""
+    view = View()
+    for line in journal.kept:
+        view = fold(view, decode(line))
+        for lane in view.lanes.values():
+            held = lane.turn.attempt.reserved if lane.turn.attempt is not None else 0
+            if lane.opened is not None and lane.opened.budget is not None:
+                assert lane.spent.cost + held <= lane.opened.budget
+    assert view.purse.reserved == {}
+
+
+async def test_a_lane_that_goes_on_beyond_its_share_ends_with_budget_and_what_it_had(folder: Path) -> None:
+    def deaf(text: str) -> Finished:
+        made = Call(new_id(), f"w-{new_id()}", "look", f'{{"text": "{text}"}}')
+        return Finished(Reply((Text(f"Found {text}."), made)), Usage(100, 2_000), "calls")
+
+    voices: dict[str, list[Any]] = {
+        "go": [calls(task("Endless.", budget=0.02)), says("ok")],
+        "Endless.": [deaf("a"), deaf("b"), deaf("c"), deaf("d")],
+    }
+    there = await scene(folder, voices, looking([]))
+    await there.play()
+    [ended] = there.events(TurnEnded, "task-1")
+    assert ended.reason == "budget"
+    assert ended.what == "Its share of the budget cannot pay for another reply: $0.0038 of $0.0200 is left."
+    [answer] = there.events(ToolFinished, MAIN)
+    assert answer.outcome == "failed"
+    assert answer.text.startswith(f"The sub-agent ended without a report. {ended.what}")
+    assert "Found a." in answer.text
+    assert there.events(LaneClosed) == [LaneClosed("failed")]
+    assert there.log.view.lane(MAIN).turn.ended == TurnEnded("done")
+    check_shares(there.journal)
+
+
+async def test_shares_hold_for_lanes_side_by_side_and_one_without_is_not_bound(folder: Path) -> None:
+    many = [research(f"Endless {number}?", budget=0.0135 + number / 5_000, max_steps=60) for number in range(6)]
+    voices: dict[str, list[Any]] = {"go": [calls(*many, research("Short?")), says("ok")]}
+    voices |= {"Short?": [calls(look("a")), says("Short.")]}
+    voices |= {f"Endless {number}?": endless(number) for number in range(6)}
+    there = await scene(folder, voices, looking([]), cap=200_000)
+    await there.play()
+    assert [event.outcome for event in there.events(ToolFinished, MAIN)] == ["ok"] * 7
+    check_shares(there.journal)
+    assert there.choir.most > 1
+
+
+async def test_a_share_larger_than_what_the_session_has_left_adds_nothing(folder: Path) -> None:
+    voices = {"go": [calls(research("Endless?", budget=100, max_steps=60)), says("ok")], "Endless?": endless()}
+    there = await scene(folder, voices, looking([]), cap=15_000)
+    await there.play()
+    assert [each.guard for each in there.events(Nudged, "research-1")] == ["budget"]
+    assert there.events(ToolFinished, MAIN)[0].outcome == "ok"
+    for number in range(1, len(there.journal.kept) + 1):
+        assert replay([decode(line) for line in there.journal.kept[:number]]).purse.committed <= 15_000
+
+
+@pytest.mark.parametrize("budget", [0, -1, 1e12, "much"])
+async def test_a_share_that_is_none_is_refused(folder: Path, budget: Any) -> None:
+    voices: dict[str, list[Any]] = {"go": [calls(research("Why?", budget=budget)), says("ok")]}
+    there = await scene(folder, voices, looking([]))
+    await there.play()
+    assert there.events(ToolFinished, MAIN)[0].outcome == "invalid"
+    assert "`budget`" in there.events(ToolFinished, MAIN)[0].text
+    assert there.events(LaneOpened) == []
+
+
+async def test_killed_after_any_entry_a_lane_keeps_its_share(folder: Path) -> None:
+    voices = {"go": [calls(research("Endless?", budget=0.0129, max_steps=60)), says("ok")], "Endless?": endless()}
+    whole = await scene(folder, voices, looking([]))
+    await whole.play()
+    for kept in range(12, len(whole.journal.kept), 3):
+        journal = MemoryJournal()
+        journal.kept = whole.journal.kept[:kept]
+        again = await scene(folder, voices, looking([]), journal=journal)
+        await again.session.run()
+        assert [each.budget for each in again.events(LaneOpened)] == [12_900], kept
+        check_shares(journal)
+        assert again.log.view.lane(MAIN).turn.ended == TurnEnded("done")
 
 
 async def test_a_long_report_is_clipped_and_the_whole_is_kept(folder: Path) -> None:

@@ -1,7 +1,9 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Request
@@ -167,6 +169,43 @@ async def test_killed_while_it_was_being_stopped_the_lanes_end_and_ask_nobody(fo
     assert again.events(LaneClosed) == [LaneClosed("stopped")]
     assert again.events(ToolFinished, MAIN)[0].outcome == "stopped"
     assert again.log.view.purse.reserved == {}
+
+
+class Interrupting(MemoryJournal):
+    """Calls `stop` as the entry of this number is written; like a disk it takes its time."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.stop: Callable[[], Any] = list
+        self.stopping: list[asyncio.Task[Any]] = []
+
+    async def append(self, seq: int, line: bytes, *, flush: bool) -> None:
+        if seq == self.at:
+            self.stopping.append(asyncio.create_task(self.stop()))
+        await asyncio.sleep(0)
+        await super().append(seq, line, flush=flush)
+
+
+@pytest.mark.parametrize("at", range(10, 34))
+async def test_a_stop_at_any_entry_leaves_no_lane_open(folder: Path, at: int) -> None:
+    async def hangs(request: Request) -> AsyncGenerator[Any]:
+        await asyncio.sleep(60)
+        yield says("never")
+
+    asked = [research(f"{number}?") for number in range(6)]
+    voices: dict[str, list[Any]] = {"go": [calls(*asked), says("ok")], **{f"{n}?": [hangs] for n in range(6)}}
+    journal = Interrupting(at)
+    there = await scene(folder, voices, looking([]), journal=journal)
+    journal.stop = lambda: there.session.send(Stop(new_id()))
+    await there.play()
+    await asyncio.gather(*journal.stopping)
+    lanes = {name: lane for name, lane in there.log.view.lanes.items() if name != MAIN}
+    assert [name for name, lane in lanes.items() if lane.closed is None or lane.turn.open] == []
+    assert {lane.closed.outcome for lane in lanes.values() if lane.closed is not None} <= {"stopped"}
+    assert [each.outcome for each in there.events(ToolFinished, MAIN)] == ["stopped"] * 6
+    assert there.log.view.lane(MAIN).turn.ended is not None
+    assert there.log.view.purse.reserved == {}
 
 
 async def test_a_bug_in_a_lane_leaves_nothing_of_it_open(folder: Path) -> None:

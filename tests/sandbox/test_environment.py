@@ -143,7 +143,8 @@ async def test_a_package_without_wheels_is_refused_and_its_setup_never_runs(make
     with pytest.raises(EnvironmentFailed, match=r"There is no wheel of raw for Python 3\.") as failed:
         await make(script("raw"))
     assert "only wheels" in failed.value.remedy
-    assert "uv said" in failed.value.remedy
+    assert failed.value.remedy.endswith("uv said:")
+    assert "raw" in failed.value.quoted
     assert not witness.exists()
 
 

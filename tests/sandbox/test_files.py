@@ -202,18 +202,19 @@ def test_a_missing_file_is_answered_with_the_nearest_names(at, workspace, opener
     with pytest.raises(ToolFailed) as failed:
         files.read_bytes(at("src/trian.py"), opener=opener)
     assert failed.value.what == f"{workspace}/src/trian.py does not exist."
-    assert "train.py" in failed.value.remedy
+    assert "train.py" in failed.value.quoted
     with pytest.raises(ToolFailed, match="there is no folder") as failed:
         files.read_bytes(at("scr/train.py"), opener=opener)
-    assert failed.value.remedy == f"Nearest in {workspace}: src."
+    assert (failed.value.remedy, failed.value.quoted) == (f"Nearest in {workspace}:", "src")
 
 
 def test_a_near_name_that_is_no_text_can_stand_in_the_record(at, workspace, opener):
     (workspace / os.fsdecode(b"notes\xff.txt")).touch()
     with pytest.raises(ToolFailed) as failed:
         files.read_bytes(at("notes.txt"), opener=opener)
-    assert failed.value.remedy == f"Nearest in {workspace}: notes\N{REPLACEMENT CHARACTER}.txt."
-    assert failed.value.remedy.encode()
+    assert failed.value.remedy == f"Nearest in {workspace}:"
+    assert failed.value.quoted == "notes\N{REPLACEMENT CHARACTER}.txt"
+    assert failed.value.quoted.encode()
 
 
 def test_failures_of_the_file_system_are_worded(at, workspace, opener):

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from ml_intern.base.errors import StoreFailed, ToolFailed
+from ml_intern.record.clearing import Cleared, Compacted
 from ml_intern.record.codec import decode, encode
 from ml_intern.record.display import LogDisplay, TextDisplay
 from ml_intern.record.effects import is_read_only
 from ml_intern.record.events import Entry, ModelReplied, ToolFinished
+from ml_intern.record.folds.transcript import is_large
+from ml_intern.record.frame import new_frame
 from ml_intern.record.messages import Call, Reply
 from ml_intern.record.view import fold
 from ml_intern.sandbox.commands import Running
@@ -43,7 +46,8 @@ class Yard:
         result = await bench.call(self.output, id=key, **more)
         self.looks += 1
         call = Call(f"look-{self.looks}", "w", self.output.name, "{}")
-        finished = ToolFinished(call.id, "ok", result.text, TextDisplay(""))
+        frame = "" if result.ours else new_frame(result.text)
+        finished = ToolFinished(call.id, "ok", result.text, TextDisplay(""), frame=frame)
         for event in (ModelReplied("a", Reply((call,)), None, 0, "calls"), finished):
             entry = decode(encode(Entry(bench.view.seq + 1, 0, "main", event)))
             bench.view = fold(bench.view, entry)
@@ -88,6 +92,34 @@ async def test_each_look_shows_what_is_new_and_the_end_is_told(yard):
     last = await yard.look(key, wait=20)
     assert last.text.splitlines() == ["two", "[Exit code 4.]", f"[command {key}: ended; offset=8]"]
     assert (await yard.look(key, offset=0)).text.splitlines()[:2] == ["one", "two"]
+
+
+@pytest.mark.parametrize("way", ["cleared", "compacted"])
+async def test_what_was_seen_can_be_read_again_when_the_looks_at_it_are_no_longer_in_view(yard, way):
+    key = await yard.begin("seq 1 1000; until [ -e go ]; do sleep 0.05; done; echo more; sleep 60")
+    await yard.look(key, wait=20, filter="^1000$")
+    assert (await yard.look(key)).text.splitlines()[0] == "(nothing new)"
+    seen = await yard.look(key, offset=0)
+    offset = int(seen.text.rpartition("offset=")[2].rstrip("]"))
+    view = yard.shell.bench.view
+    lines = view.lane("main").transcript.lines
+    entries = tuple(line.entry for line in lines if is_large(line))
+    assert entries
+    event = Cleared(entries, 0) if way == "cleared" else Compacted(view.seq, "It runs.")
+    yard.shell.bench.view = fold(view, Entry(view.seq + 1, 0, "main", event))
+    (yard.shell.bench.workspace / "go").touch()
+    await yard.look(key, wait=20, filter="^more$", offset=offset)
+    assert (await yard.look(key, offset=offset)).text.splitlines()[0] == "more"
+    assert (await yard.look(key, offset=0)).text.splitlines()[:2] == ["1", "2"]
+
+
+async def test_a_look_after_the_looks_before_were_compacted_begins_at_the_start(yard):
+    key = await yard.begin("echo one; sleep 60")
+    await yard.look(key, wait=20, filter="one")
+    view = yard.shell.bench.view
+    yard.shell.bench.view = fold(view, Entry(view.seq + 1, 0, "main", Compacted(view.seq, "It runs.")))
+    assert (await yard.look(key)).text.splitlines()[0] == "one"
+    assert (await yard.look(key)).text.splitlines()[0] == "(nothing new)"
 
 
 async def test_what_a_command_prints_is_no_mark(yard):

@@ -71,10 +71,10 @@ async def test_an_empty_new_text_deletes(bench, edit, code):
 async def test_an_ambiguous_span_is_refused_with_the_candidates(bench, edit, code):
     with pytest.raises(ToolFailed) as refused:
         await bench.call(edit, path="a.py", old_str="loss", new_str="cost")
-    assert refused.value.what == (
-        f"old_str stands 2 times in {code}; nothing was changed.\n"
+    assert refused.value.what == f"old_str stands 2 times in {code}; nothing was changed."
+    assert refused.value.quoted == (
         "1\tdef train(lr):\n2\t    for step in range(10):\n3\t        loss = 1\n4\t    return loss\n---\n"
-        "2\t    for step in range(10):\n3\t        loss = 1\n4\t    return loss\n"
+        "2\t    for step in range(10):\n3\t        loss = 1\n4\t    return loss"
     )
     assert refused.value.remedy == "Take in neighbouring lines until it is unique, or set replace_all."
     assert code.read_text() == CODE
@@ -106,9 +106,10 @@ async def test_overlapping_occurrences_are_ambiguous_too(bench, read, edit):
 async def test_a_missing_span_is_answered_with_the_nearest_and_what_differs(bench, edit, code, old, told):
     with pytest.raises(ToolFailed) as refused:
         await bench.call(edit, path="a.py", old_str=old, new_str="x")
-    assert refused.value.what.startswith(f"old_str does not stand in {code}; nothing was changed.\n")
-    assert told in refused.value.what
-    assert refused.value.remedy == "Copy the span exactly as it stands there."
+    assert refused.value.what == f"old_str does not stand in {code}; nothing was changed."
+    assert told in (refused.value.quoted or refused.value.remedy)
+    assert "they are not part of the file" not in refused.value.quoted
+    assert refused.value.remedy == "Copy the span exactly as it stands there:" or not refused.value.quoted
     assert code.read_text() == CODE
 
 

@@ -39,8 +39,8 @@ def test_the_tools_are_those_of_the_reference_and_ours(registry):
         ("edit", ["path", "old_str", "new_str", "replace_all"], ["path", "old_str", "new_str"]),
         ("bash", ["command", "timeout", "description", "background", "work_dir", "hub"], ["command"]),
         ("plan", ["todos"], ["todos"]),
-        ("research", ["task", "context", "files", "max_steps"], ["task"]),
-        ("task", ["task", "context", "files", "tools", "instructions", "max_steps"], ["task"]),
+        ("research", ["task", "context", "files", "max_steps", "budget"], ["task"]),
+        ("task", ["task", "context", "files", "tools", "instructions", "max_steps", "budget"], ["task"]),
     ],
 )
 def test_arguments_are_named_as_in_the_reference(registry, tool, arguments, required):

@@ -1,8 +1,7 @@
 """The one road of every call: resolve, validate, prepare, judge, reserve and start, run, finish. Knows no tool by name.
 
-The road never raises for a call's sake: each ends finished or held, and the model always gets an answer.
-Only a record that
-can no longer be written, and cancellation, come out of it.
+The road never raises for a call's sake: each ends finished or held, and the model always gets an answer. Only a record
+that can no longer be written, and cancellation, come out of it.
 """
 
 import asyncio
@@ -12,10 +11,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.agent.binding import binding_of
 from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
 from ml_intern.agent.gate import Gate, OpenGate, consult
+from ml_intern.agent.share import purse_of
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import MlInternError, SessionError
 from ml_intern.base.money import ZERO, Micro, show
@@ -133,9 +134,7 @@ class Road(Struct, frozen=True):
     async def _take_changing(
         self, lane: str, open_call: OpenCall, ready: _Ready, looking: list[asyncio.Task[None]]
     ) -> None:
-        """A call that changes something starts after all before it; what it was prepared on may have changed till
-        then.
-        """
+        """A call that changes something starts after all before it; what it was prepared on may have changed."""
         if looking:
             await _all(looking)
             if self._is_before(lane, open_call.call.id, "started"):
@@ -286,27 +285,29 @@ class Road(Struct, frozen=True):
         await self._run(lane, open_call.call, ready)
 
     async def _guarded(self, lane: str, call: Call, step: Callable[..., Any], *given: Any) -> Any:
-        """What `step` returns, or the call's failure already recorded as its answer (then a ToolFinished comes
-        back).
-        """
+        """What `step` returns, or the call's failure already recorded as its answer, which comes back then."""
         try:
             return await step(*given)
         except SessionError:
             raise
         except MlInternError as error:
-            return await self._finish(lane, call, "failed", f"{error.what} {error.remedy}".strip())
+            return await self._finish(lane, call, "failed", f"{error.what} {error.remedy}".strip(), error.quoted)
         except asyncio.CancelledError:
             if self.log.view.lane(lane).turn.stopping is not None:
                 await self._finish(lane, call, "stopped", "Stopped while it ran; what it had done so far stands.")
             raise
         except Exception as error:  # A tool's bug must not cost the turn: the model is told, the log keeps the trace.
             _log.exception("the tool of call %s broke", call.id)
-            text = f"The tool itself broke ({type(error).__name__}: {error}). Try other arguments or another way."
-            return await self._finish(lane, call, "failed", text)
+            text = f"The tool itself broke ({type(error).__name__}). Try other arguments or another way."
+            return await self._finish(lane, call, "failed", text, str(error))
 
-    async def _finish(self, lane: str, call: Call, outcome: Outcome, text: str) -> ToolFinished:
-        text = self._with_use(lane, call, text)
+    async def _finish(self, lane: str, call: Call, outcome: Outcome, own: str, quoted: str = "") -> ToolFinished:
+        """Answer in our own words, and behind them, framed as data, what somebody else said of it."""
+        own = self._with_use(lane, call, own)
+        text = f"{own}\n{quoted}" if quoted else own
         finished = ToolFinished(call.id, outcome, text, TextDisplay(call.tool, text))
+        if quoted:
+            finished = replace(finished, frame=new_frame(text), own_lines=own.count("\n") + 1)
         await self.log.add(_once(finished, lane), lane)
         return finished
 
@@ -350,7 +351,7 @@ def _nobody_there(ask: Ask) -> str:
     way = "Find another way."
     if ask.rule:
         way += f" The user can allow it beforehand with --allow {shlex.quote(ask.rule)}."
-    return f"Denied: this call {ask.reason}, which only a person may allow, and nobody is there. {way}"
+    return f"Denied: {ask.demand}, and nobody is there. {way}"
 
 
 def _approves(open_call: OpenCall, binding: str) -> bool:
@@ -359,9 +360,7 @@ def _approves(open_call: OpenCall, binding: str) -> bool:
 
 
 def reserve(view: View, lane: str, started: ToolStarted, now_ms: int) -> Event | Refusal:
-    """Reservation and start are one proposal: two calls can never reserve the same money, nor use the same last
-    permission.
-    """
+    """Reservation and start are one proposal: no two calls reserve the same money, or use the same last permission."""
     if view.lane(lane).turn.stopping is not None:
         return Refusal("The turn was stopped.")
     for grant in grants_at(view.grants, now_ms):
@@ -369,8 +368,8 @@ def reserve(view: View, lane: str, started: ToolStarted, now_ms: int) -> Event |
             over = grant.over or "what is left of it is less"
             what = f"{grant.words} allowed it, but {over}: another call was first."
             return Refusal(what, "Repeat it to be judged anew.")
-    if started.reserved > view.purse.free:
-        left, need = show(Micro(view.purse.free)), show(Micro(started.reserved))
+    if started.reserved > (free := purse_of(view, lane).free):
+        left, need = show(Micro(free)), show(Micro(started.reserved))
         return Refusal(f"The budget has {left} left and this may cost {need}.", "Only the user can raise the budget.")
     return started
 

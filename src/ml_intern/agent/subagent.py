@@ -11,15 +11,18 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ml_intern.agent.context import Head
+from ml_intern.agent.context import Head, bound_tokens
 from ml_intern.agent.loop import Tell, Worker, close_attempt, work
+from ml_intern.agent.share import purse_of, share_left
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import ToolSpec
+from ml_intern.policy.purse import quote_attempt
 from ml_intern.record.events import (
     LaneClosed,
     LaneOpened,
     Nudged,
+    Role,
     StopAsked,
     TurnEnded,
     UserSaid,
@@ -35,6 +38,8 @@ from ml_intern.toolkit.tool import Context, Tool, Waits
 BROKE = "ml-intern broke while this sub-agent worked."
 _LAST = "This is your last reply:"
 _SAID_CHARS = 2_000
+_LEAST_ADDED = 1_024
+"""Bytes that a step adds to a conversation at the least, the line that says it is the last included."""
 
 
 class Crew(Struct, frozen=True):
@@ -68,14 +73,18 @@ class Lanes:
             )
         crew = self._crew()
         log = crew.worker.log
-        lane = lane_of_call(log.view, context.call) or await _open(log, commission, context)
-        opened = log.view.lane(lane).opened
-        assert opened is not None
-        if log.view.lane(lane).turn.started_seq == 0:
-            await log.add(UserSaid(context.call, commission.said), lane)
+        try:
+            lane = lane_of_call(log.view, context.call) or await _open(log, commission, context)
+            if log.view.lane(lane).turn.started_seq == 0:
+                await log.add(UserSaid(context.call, commission.said), lane)
+            opened = log.view.lane(lane).opened
+            assert opened is not None
+            worker = await _worker(crew, replace(commission, tools=opened.tools, max_steps=opened.max_steps))
+        except asyncio.CancelledError:
+            await _end_begun(crew, commission, context)
+            raise
         if log.view.lane(lane).closed is None:
-            commission = replace(commission, tools=opened.tools, max_steps=opened.max_steps)
-            if isinstance(await _work(_worker(crew, commission), lane, context.lane), Wait):
+            if isinstance(await _work(worker, lane, context.lane), Wait):
                 return Waits()
             await _close(log, lane)
         return report_of(log.view, lane)
@@ -108,7 +117,15 @@ async def _open(log: Log, commission: Commission, context: Context) -> str:
     """A lane with a name of its own; several may be opened at once."""
     most = log.view.settings.limits.max_steps
     steps = commission.max_steps if most is None else min(commission.max_steps, most)
-    opened = LaneOpened(context.lane, context.call, commission.agent, commission.task, commission.tools, steps)
+    opened = LaneOpened(
+        context.lane,
+        context.call,
+        commission.agent,
+        commission.task,
+        commission.tools,
+        steps,
+        commission.budget,
+    )
     number = sum(lane.opened is not None and lane.opened.agent == commission.agent for lane in log.view.lanes.values())
     while True:
         number += 1
@@ -141,6 +158,21 @@ async def _work(worker: Worker, lane: str, parent: str) -> object:
     return pause
 
 
+async def _end_begun(crew: Crew, commission: Commission, context: Context) -> None:
+    """It was cancelled as it began. What was to be recorded is recorded all the same: a stop must end that, too."""
+    log = crew.worker.log
+    # Whoever comes to the record last finds there what others have begun to add.
+    await log.add(lambda _: Refusal("It only looks."))
+    lane = lane_of_call(log.view, context.call)
+    if lane is None or log.view.lane(context.lane).turn.stopping is None:
+        return
+    if log.view.lane(lane).turn.open:
+        await _work(await _worker(crew, commission), lane, context.lane)
+        await _close(log, lane)
+    else:
+        await log.add(LaneClosed("stopped"), lane)
+
+
 async def _stop_with(log: Log, lane: str, parent: str) -> bool:
     """Whether the parent is stopped; then the lane is, too."""
     stopping = log.view.lane(parent).turn.stopping
@@ -168,41 +200,56 @@ async def _close(log: Log, lane: str) -> None:
     await log.add(closed, lane)
 
 
-def _worker(crew: Crew, commission: Commission) -> Worker:
+async def _worker(crew: Crew, commission: Commission) -> Worker:
     """The main agent's worker with a narrower road and a head of its own."""
     base = crew.worker
     registry = Registry(tool for tool in crew.tools if tool.name in commission.tools)
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
-    head = Head(_prompt(base.log.view, commission, crew.walls), specs)
+    prompt = Path(__file__).parent / "prompts" / f"{commission.agent}.md"
+    text = await asyncio.to_thread(prompt.read_text, encoding="utf-8")
+    head = Head(_prompt(base.log.view, commission, crew.walls, text), specs)
     asker = replace(base.asker, heads={**base.asker.heads, commission.role: head})
     road = replace(base.road, registry=registry, looking=commission.looks)
 
     async def news(lane: str, tell: Tell) -> bool:
-        return await _warn(base.log, lane) or await base.news(lane, tell)
+        return await _warn(base.log, lane, head, commission.role) or await base.news(lane, tell)
 
     return replace(base, asker=asker, road=road, news=news, role=commission.role)
 
 
-def _prompt(view: View, commission: Commission, walls: str) -> str:
+def _prompt(view: View, commission: Commission, walls: str, text: str) -> str:
     """The same for every lane of one kind, so that its prefix stays cached."""
     workspace = view.started.workspace if view.started is not None else ""
-    text = (Path(__file__).parent / "prompts" / f"{commission.agent}.md").read_text(encoding="utf-8")
     filled = text.format(workspace=workspace, walls=walls, steps=commission.max_steps)
     parts = (filled, view.settings.brief.append, commission.instructions)
     return "\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
 
 
-async def _warn(log: Log, lane: str) -> bool:
+async def _warn(log: Log, lane: str, head: Head, role: Role) -> bool:
     """Tell the lane once that its next reply is the last: a report that is cut off in mid-search helps nobody."""
     state = log.view.lane(lane)
-    if state.opened is None or state.turn.steps < state.opened.max_steps - 1:
+    is_last_step = state.opened is not None and state.turn.steps >= state.opened.max_steps - 1
+    if not is_last_step and not _pays_for_one_more(log.view, lane, head, role):
         return False
     last = state.transcript.lines[-1].message if len(state.transcript.lines) else None
     if isinstance(last, Asked) and last.text.startswith(_LAST):
         return False
     text = f"{_LAST} make no call, and report what you have found so far and what is missing."
-    await log.add(Nudged("steps", text), lane)
+    await log.add(Nudged("steps" if is_last_step else "budget", text), lane)
     return True
+
+
+def _pays_for_one_more(view: View, lane: str, head: Head, role: Role) -> bool:
+    """Whether the lane's share may not pay for a second reply from here, if steps go on to cost and to add what they
+    did so far, and somewhat more.
+    """
+    state = view.lane(lane)
+    steps = state.spent.steps
+    if share_left(view, lane) is None or not steps:
+        return False
+    chosen, added = view.settings.model_of(role), max(_LEAST_ADDED, 2 * state.transcript.weight // steps)
+    bound = bound_tokens(view, lane, head, chosen.model) + added
+    return quote_attempt(purse_of(view, lane, less=2 * state.spent.cost // steps), chosen, bound) is None
 
 
 def _answer(lane: Lane) -> str:

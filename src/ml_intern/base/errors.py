@@ -23,12 +23,15 @@ from typing import ClassVar
 
 
 class MlInternError(Exception):
-    """Root of what we raise on purpose: what happened, and what to do about it."""
+    """Root of what we raise on purpose: what happened, and what to do about it. `quoted` is what somebody else wrote of
+    it (a program, a file): a model reads it as data.
+    """
 
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what} {remedy}".strip())
+    def __init__(self, what: str, remedy: str = "", *, quoted: str = "") -> None:
+        super().__init__(f"{what} {remedy}\n{quoted}".strip())
         self.what = what
         self.remedy = remedy
+        self.quoted = quoted
 
 
 class BadSettings(MlInternError):

@@ -40,13 +40,14 @@ Effort = Literal["off", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class SessionStarted(Struct, frozen=True, tag_field="type", tag="session_started"):
-    """First event of every record. A fork names the session and the sequence number it was copied from."""
+    """First of every record. A fork names session and entry it was copied from; up to `foreign_upto` a file told it."""
 
     session: str
     workspace: str
     product: str
     forked_from: str | None = None
     forked_upto: int | None = None
+    foreign_upto: int = 0
 
 
 class OwnerTook(Struct, frozen=True, tag_field="type", tag="owner_took"):
@@ -168,9 +169,7 @@ class UserSaid(Struct, frozen=True, tag_field="type", tag="user_said"):
 
 
 class StopAsked(Struct, frozen=True, tag_field="type", tag="stop_asked"):
-    """The turn is to end now: a person said so, or its time is up. What runs is stopped,
-    what did not start will not.
-    """
+    """The turn is to end now: a person said so, or its time is up. What runs is stopped, what did not start won't."""
 
     command: str
     reason: Literal["interrupted", "limit"] = "interrupted"
@@ -291,7 +290,7 @@ class ToolStarted(Struct, frozen=True, tag_field="type", tag="tool_started"):
 class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
     """The call is answered. `text` is what the model reads; `blob` holds the whole output where `text` was clipped.
 
-    `frame` marks text that somebody else wrote: the model reads it between two lines with it. Empty: our own words.
+    `frame` marks text of others: the model reads all but the first `own_lines` between two lines with it. Empty: ours.
     """
 
     call: str
@@ -304,10 +303,11 @@ class ToolFinished(Struct, frozen=True, tag_field="type", tag="tool_finished"):
     blob: str | None = None
     total_ms: int = 0
     frame: str = ""
+    own_lines: int = 0
 
 
 class LaneOpened(Struct, frozen=True, tag_field="type", tag="lane_opened"):
-    """A sub-agent begins in the lane that carries this entry, for `call` of lane `parent`."""
+    """A sub-agent begins in this entry's lane, for `call` of `parent`; `budget`: its share in micro-dollars, if any."""
 
     parent: str
     call: str
@@ -315,6 +315,7 @@ class LaneOpened(Struct, frozen=True, tag_field="type", tag="lane_opened"):
     task: str
     tools: tuple[str, ...]
     max_steps: int
+    budget: int | None = None
 
 
 class LaneClosed(Struct, frozen=True, tag_field="type", tag="lane_closed"):
@@ -331,11 +332,15 @@ class Renamed(Struct, frozen=True, tag_field="type", tag="renamed"):
 
 
 class TurnEnded(Struct, frozen=True, tag_field="type", tag="turn_ended"):
-    """The lane rests. `what` is one sentence for a person, `remedy` what to do."""
+    """The lane rests. `what` is one sentence for a person, `remedy` what to do.
+
+    `waiting`: so many follow-ups, said before a person's stop, wait for the turn after this one.
+    """
 
     reason: Ending
     what: str = ""
     remedy: str = ""
+    waiting: int = 0
 
 
 class SessionClosed(Struct, frozen=True, tag_field="type", tag="session_closed"):
@@ -382,15 +387,11 @@ Event = (
 )
 
 FLUSHED = (ModelAsked, ToolStarted, ToolAnswered, CapSet, Granted, GrantEnded)
-"""Events that are on disk, not only in the page cache, before `Log.add` returns:
-something outside follows from them.
-"""
+"""On disk, not only in the page cache, before `Log.add` returns: something outside follows from them."""
 
 
 class Entry(Struct, frozen=True):
-    """One numbered event: `seq` counts from 1 without gaps, `at` is milliseconds since 1970,
-    `v` the schema's version.
-    """
+    """One numbered event: `seq` counts from 1 without gaps, `at` is milliseconds since 1970, `v` the schema's."""
 
     seq: int
     at: int

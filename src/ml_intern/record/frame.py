@@ -12,6 +12,12 @@ def new_frame(text: str) -> str:
     return mark
 
 
-def framed(text: str, mark: str) -> str:
-    """`text` between two lines that only who knows the mark can write; without a mark it stands bare."""
-    return f"[data {mark} | {_NOTE}]\n{text}\n[end of data {mark}]" if mark else text
+def framed(text: str, mark: str, own_lines: int = 0) -> str:
+    """`text` between two lines that only who knows the mark can write, after its first `own_lines`, which are ours;
+    without a mark it stands bare.
+    """
+    if not mark:
+        return text
+    rows = text.split("\n", own_lines)
+    theirs = "\n".join(rows[own_lines:])
+    return "\n".join([*rows[:own_lines], f"[data {mark} | {_NOTE}]", theirs, f"[end of data {mark}]"])

@@ -26,13 +26,15 @@ Kind = Literal["instructions", "skills", "memory"]
 
 class Joined(Struct, frozen=True):
     """A text that follows the system text and is trusted less than the user: `text` as the model is told it, `sha` of
-    the whole file (empty: of no single one).
+    the whole file (empty: of no single one), `size` its bytes (0: all of them are
+    told).
     """
 
     kind: Kind
     path: str
     sha: str
     text: str
+    size: int = 0
 
 
 class GroundSet(Struct, frozen=True, tag_field="type", tag="ground_set"):

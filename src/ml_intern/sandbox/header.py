@@ -88,19 +88,19 @@ def _versions(value: str) -> str:
     try:
         return str(SpecifierSet(value))
     except InvalidSpecifier as error:
-        raise EnvironmentFailed(
-            f"requires-python = {value!r} names no versions.", 'Write for example ">=3.11".'
-        ) from error
+        what, remedy = "requires-python names no versions.", 'Write for example ">=3.11". It says:'
+        raise EnvironmentFailed(what, remedy, quoted=value) from error
 
 
 def _requirement(text: str) -> str:
     remedy = "Name a package and its versions, for example scikit-learn>=1.5: only wheels of indexes are installed."
     if text.strip().startswith("-"):
-        raise EnvironmentFailed(f"{text!r} is an option, not a requirement.", remedy)
+        raise EnvironmentFailed("A dependency is an option, not a requirement.", f"{remedy} It says:", quoted=text)
     try:
         found = Requirement(text)
     except InvalidRequirement as error:
-        raise EnvironmentFailed(f"{mask(text, {})!r} is no requirement: a path, or badly written.", remedy) from error
+        what = "A dependency is no requirement: a path, or badly written."
+        raise EnvironmentFailed(what, f"{remedy} It says:", quoted=mask(text, {})) from error
     if found.url:
         raise EnvironmentFailed(f"{found.name} is asked for from a URL or a path.", remedy)
     found.name = canonicalize_name(found.name)

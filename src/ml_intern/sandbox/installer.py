@@ -134,5 +134,6 @@ def failure(lines: Sequence[str], python: str) -> EnvironmentFailed:
         if found is not None:
             groups = found.groupdict()
             name = groups.get("name") or groups.get("other") or "a package"
-            return EnvironmentFailed(what.format(name=name.rstrip("."), python=python), f"{remedy}\nuv said:\n{last}")
-    return EnvironmentFailed("uv could not install the script's packages.", f"Read what it said:\n{last}")
+            sentence = what.format(name=name.rstrip("."), python=python)
+            return EnvironmentFailed(sentence, f"{remedy}\nuv said:", quoted=last)
+    return EnvironmentFailed("uv could not install the script's packages.", "Read what it said:", quoted=last)

@@ -17,16 +17,20 @@ INSTRUCTIONS = "AGENTS.md"
 
 
 class Leaf(Struct, frozen=True):
-    """What a file holds: its text (UTF-8, anything else replaced) and the SHA-256 of its bytes."""
+    """What a file holds: its text (UTF-8, anything else replaced) and the SHA-256 of its bytes; `size` is that of all
+    of the file.
+    """
 
     text: str
     sha: str
+    size: int = 0
 
 
 class Unread(Struct, frozen=True):
-    """Why a file that is there could not be read, in one sentence."""
+    """Why a file that is there could not be read, in one sentence; `why` goes where its name was said."""
 
     what: str
+    why: str
 
 
 def read_leaf(folder: str, relative: str) -> Leaf | Unread | None:
@@ -37,20 +41,24 @@ def read_leaf(folder: str, relative: str) -> Leaf | Unread | None:
     real = os.path.realpath(os.path.join(folder, relative))
     shown = visible_line(relative)
     if not below(real, folder):
-        return Unread(f"{shown} is a link that leads out of its folder.") if os.path.lexists(real) else None
+        return _unread(shown, "is a link that leads out of its folder.") if os.path.lexists(real) else None
     try:
         where = at(folder, real)
         facts = files.stat(where)
         if facts is None:
             return None
         if facts.kind != "file":
-            return Unread(f"{shown} is no file.")
+            return _unread(shown, "is no file.")
         data = files.read_bytes(where, 0, MOST_BYTES)
     except MlInternError as error:
-        return Unread(error.what)
+        return Unread(error.what, error.what)
     if b"\0" in data:
-        return Unread(f"{shown} is no text.")
-    return Leaf(data.decode(errors="replace").removeprefix("\ufeff"), hashlib.sha256(data).hexdigest())
+        return _unread(shown, "is no text.")
+    return Leaf(data.decode(errors="replace").removeprefix("\ufeff"), hashlib.sha256(data).hexdigest(), facts.size)
+
+
+def _unread(shown: str, what: str) -> Unread:
+    return Unread(f"{shown} {what}", f"it {what}")
 
 
 def is_there(folder: str, relative: str) -> bool:

@@ -240,5 +240,5 @@ def _missing(place: Place) -> ToolFailed:
     names = [os.fsencode(name).decode(errors="replace") for name in lacking.names]
     near = difflib.get_close_matches(lacking.name, names, 3, 0.5)
     what = "" if lacking.path == place.inside else f": there is no folder {lacking.path}"
-    remedy = f"Nearest in {lacking.folder}: {', '.join(near)}." if near else "List the folder to see what there is."
-    return ToolFailed(f"{place.inside} does not exist{what}.", remedy)
+    remedy = f"Nearest in {lacking.folder}:" if near else "List the folder to see what there is."
+    return ToolFailed(f"{place.inside} does not exist{what}.", remedy, quoted=", ".join(near))

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ml_intern.base.money import Micro
 from ml_intern.record.events import Ending, Outcome, Role
 from ml_intern.record.folds.spent import Spent
 from ml_intern.toolkit.tool import Context, Waits
@@ -13,7 +14,8 @@ class Commission(Struct, frozen=True):
     """Work for a sub-agent of the kind `agent`: `task` for people, `said` for the model. It may use `tools`, answers
     after `max_steps` replies at the latest, and is asked for as `role`.
 
-    `looks`: its calls may only look, whatever the session's mode allows. `instructions` join its system text.
+    `looks`: its calls may only look, whatever the session's mode allows. `instructions` join its system text. `budget`:
+    what it may spend of the session's, in micro-dollars; None: whatever is left of it.
     """
 
     agent: str
@@ -24,6 +26,7 @@ class Commission(Struct, frozen=True):
     role: Role = "main"
     looks: bool = False
     instructions: str = ""
+    budget: Micro | None = None
 
 
 class Report(Struct, frozen=True):

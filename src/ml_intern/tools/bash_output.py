@@ -25,7 +25,8 @@ from ml_intern.tools.texts import text_of
 
 MOST_WAIT_S = 600
 _LOOK_AGAIN_S = 0.25
-_MARK = re.compile(r"\[command (\S+): [^\n]*; offset=(\d+)[^\n]*\]\Z")
+_MARK = re.compile(r"\[command (\S+): [^\n]*; offset=(\d+)[^\n]*\](?:\n\[end of data [0-9a-f]+\])?\Z")
+"""Ours, and last in an answer but for the end of the frame that stands around it."""
 
 
 class BashOutputArgs(Arguments, frozen=True):

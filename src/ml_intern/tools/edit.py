@@ -117,20 +117,24 @@ def _text(target: Place, data: bytes) -> tuple[Encoding, str]:
 def _choose(target: Place, text: str, args: EditArgs) -> list[Span]:
     found = spans.find(text, args.old_str)
     if not found:
-        near = spans.nearest(text, args.old_str)
-        raise ToolFailed(
-            f"old_str does not stand in {target.inside}; nothing was changed." + (f"\n{near}\n" if near else ""),
-            "Copy the span exactly as it stands there." if near else "Read the file again to see what it holds.",
-        )
+        raise _missing(target, spans.nearest(text, args.old_str))
     if args.replace_all:
         return spans.apart(found)
     if len(found) > 1:
         raise ToolFailed(
-            f"old_str stands {len(found)} times in {target.inside}; nothing was changed.\n"
-            f"{spans.candidates(text, found)}\n",
+            f"old_str stands {len(found)} times in {target.inside}; nothing was changed.",
             "Take in neighbouring lines until it is unique, or set replace_all.",
+            quoted=spans.candidates(text, found),
         )
     return found
+
+
+def _missing(target: Place, near: str) -> ToolFailed:
+    what = f"old_str does not stand in {target.inside}; nothing was changed."
+    if near == spans.WITHOUT_NUMBERS:
+        return ToolFailed(what, near)
+    remedy = "Copy the span exactly as it stands there:" if near else "Read the file again to see what it holds."
+    return ToolFailed(what, remedy, quoted=near)
 
 
 def _where(text: str, chosen: list[Span]) -> str:

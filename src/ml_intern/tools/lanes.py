@@ -4,9 +4,12 @@ Knows no loop and no model.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta
 
 from ml_intern.base.errors import ToolFailed
-from ml_intern.base.money import Micro, show
+from ml_intern.base.money import Micro, show, usd
 from ml_intern.base.text import clip, one_line, visible_line
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import Effect, Reads
@@ -21,6 +24,16 @@ REPORT_CHARS = 16_000
 """Longer reports are clipped to their head and tail; the whole is kept."""
 MOST_SOURCES = 40
 TITLE_CHARS = 80
+
+MOST_USD = 1_000_000
+Share = (
+    Annotated[
+        float,
+        Meta(gt=0, le=MOST_USD, description="Most US dollars it may spend; without it what the session has left."),
+    ]
+    | None
+)
+"""What a sub-agent may spend, as an argument."""
 
 EFFECTS: tuple[Effect, ...] = (Reads("what its own calls, each judged by itself, may look at"),)
 """Starting a sub-agent changes nothing: whatever it does is a call of its own."""
@@ -37,6 +50,11 @@ def said(task: str, context: str, files: Sequence[str]) -> str:
     known = f"What is known so far:\n{context.strip()}" if context.strip() else ""
     begin = "Begin with:\n" + "\n".join(f"- {each}" for each in files) if files else ""
     return "\n\n".join(filter(None, (task.strip(), known, begin)))
+
+
+def share(budget: float | None) -> Micro | None:
+    """The argument in micro-dollars."""
+    return None if budget is None else usd(budget)
 
 
 def offered(wanted: Sequence[str], context: Context) -> tuple[str, ...]:

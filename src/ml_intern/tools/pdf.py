@@ -82,4 +82,8 @@ async def read_pages(name: str, data: bytes, pages: str) -> Pages:
 
 
 def _unread(name: str, why: str) -> ToolFailed:
-    return ToolFailed(f"{name} cannot be read as a PDF: {why}.", "Look into it with a command (pdftotext, pypdf).")
+    what, remedy = (
+        f"{name} cannot be read as a PDF.",
+        "Look into it with a command (pdftotext, pypdf). Its reader said:",
+    )
+    return ToolFailed(what, remedy, quoted=why)

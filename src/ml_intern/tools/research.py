@@ -24,6 +24,7 @@ class ResearchArgs(Arguments, frozen=True):
     context: Annotated[str, Meta(max_length=20_000, description="What is known and tried so far.")] = ""
     files: Annotated[tuple[str, ...], Meta(max_length=_MOST_FILES, description="Where to begin.")] = ()
     max_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS, description="Most replies.")] = DEFAULT_STEPS
+    budget: lanes.Share = None
 
 
 class Research:
@@ -58,4 +59,7 @@ class Research:
 
     def _commission(self, args: ResearchArgs, context: Context) -> Commission:
         said, tools = lanes.said(args.task, args.context, args.files), lanes.offered(self._tools, context)
-        return Commission(self.name, args.task.strip(), said, tools, args.max_steps, role="research", looks=True)
+        budget = lanes.share(args.budget)
+        return Commission(
+            self.name, args.task.strip(), said, tools, args.max_steps, role="research", looks=True, budget=budget
+        )

@@ -105,11 +105,14 @@ def candidates(text: str, spans: list[Span]) -> str:
     return "\n---\n".join(shown) + (f"\n[... {more:,} more]" if more > 0 else "")
 
 
+WITHOUT_NUMBERS = "It does stand there without the line numbers: they are not part of the file."
+
+
 def nearest(text: str, wanted: str) -> str:
     """What comes nearest to a span that does not exist, with line numbers and the difference; empty if nothing does."""
     bare = _LINE_NUMBER.sub("", wanted)
     if bare != wanted and find(text, bare):
-        return "It does stand there without the line numbers: they are not part of the file."
+        return WITHOUT_NUMBERS
     if len(text) > _COMPARED_CHARS or len(wanted) > _COMPARED_CHARS:
         return ""
     lines = _split(text)

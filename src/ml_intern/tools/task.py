@@ -27,6 +27,7 @@ class TaskArgs(Arguments, frozen=True):
     tools: Annotated[tuple[str, ...], Meta(description="Only these of your tools. Empty: all it can have.")] = ()
     instructions: Annotated[str, Meta(max_length=8_000, description="How it is to work: joins its prompt.")] = ""
     max_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS, description="Most replies.")] = DEFAULT_STEPS
+    budget: lanes.Share = None
 
 
 class Task:
@@ -65,4 +66,5 @@ class Task:
             raise ToolFailed(f"A sub-agent cannot be given {unknown[0]!r}.", f"Name some of these: {', '.join(there)}.")
         said, tools = lanes.said(args.task, args.context, args.files), args.tools or there
         task, instructions = args.task.strip(), args.instructions
-        return Commission(self.name, task, said, tools, args.max_steps, instructions=instructions)
+        budget = lanes.share(args.budget)
+        return Commission(self.name, task, said, tools, args.max_steps, instructions=instructions, budget=budget)

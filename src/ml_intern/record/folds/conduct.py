@@ -16,21 +16,31 @@ from ml_intern.record.folds.calls import Calls
 KEPT = 60
 """How many calls are remembered."""
 WAITED_MS = 10_000
-"""A call that went well and took as long as this has waited for something or worked: it is no standing still."""
+"""A call that took as long as this has waited for something or worked: it is no standing still. One that failed may
+be a wait, too: `sleep 60; grep -q DONE log` says "not yet" by its exit code.
+"""
 
 _SHORT_CHARS = 1_000
 _TIMES = re.compile(
-    r"(?<![\d.,])(?:\d[\d.,]*+(?= ?(?:ms|s|sec|seconds|min)\b)|\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?|\d{4}-\d\d-\d\d)"
+    r"(?<![\d.,])(?:\d[\d.,]*+(?= ?(?:ms|s|sec|seconds)\b| ?min\b(?!\W{0,3}\d[\d.]*+(?! ?s\b)))"
+    r"|\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?|\d{4}-\d\d-\d\d)|\b[0-7](?i:[0-9a-hjkmnp-tv-z]{25})\b"
 )
+"""Also the ids that we make (base/ids.py): a command started in the background has a new one each time. `min` before a
+number is the least of something.
+"""
 
 
 class Deed(Struct, frozen=True):
-    """A call and its result as the model read it; in a short one times are left out, they change by themselves."""
+    """A call and its result as the model read it; in a short one times are left out, they change by themselves.
+
+    `moved`: it went well and waited, or it changed a file. `slow`: it took as long as a wait, and failed.
+    """
 
     tool: str
     arguments: str
     result: str
-    waited: bool = False
+    moved: bool = False
+    slow: bool = False
 
 
 class Conduct(Struct, frozen=True):
@@ -62,8 +72,9 @@ def fold_conduct(conduct: Conduct, calls: Calls, entry: Entry) -> Conduct:
             return _nudged(conduct, guard)
         case ToolFinished(call=key) if key in calls:
             call = calls[key].call
-            waited = event.outcome == "ok" and event.total_ms >= WAITED_MS
-            return _done(*_steadied(conduct, Deed(call.tool, call.arguments, event.text, waited)), event)
+            waited, well = event.total_ms >= WAITED_MS, event.outcome == "ok"
+            moved, slow = (waited and well) or _changes(event), waited and not well
+            return _done(*_steadied(conduct, Deed(call.tool, call.arguments, event.text, moved, slow)), event)
         case _:
             return conduct
 
@@ -80,9 +91,9 @@ def _nudged(conduct: Conduct, guard: str) -> Conduct:
 
 
 def _done(conduct: Conduct, deed: Deed, event: ToolFinished) -> Conduct:
-    moved = deed.waited or all(deed.result != each.result for each in conduct.deeds)
+    moved = deed.moved or deed.slow or deed.result not in [each.result for each in conduct.deeds]
     plan = next((fact.items for fact in event.facts if isinstance(fact, PlanSet)), conduct.plan)
-    moved = moved or plan != conduct.plan or _changes(event)
+    moved = moved or plan != conduct.plan
     told = {guard: step for guard, step in conduct.told.items() if guard != "stall"} if moved else conduct.told
     still = 0 if moved else conduct.still
     deeds = (*conduct.deeds[1 - KEPT :], deed)
@@ -95,7 +106,7 @@ def _changes(event: ToolFinished) -> bool:
 
 def _steadied(conduct: Conduct, deed: Deed) -> tuple[Conduct, Deed]:
     """Times are left out only where a call came twice: to look for them costs more than the rest of the fold."""
-    if not [each for each in conduct.deeds if each.arguments == deed.arguments and each.tool == deed.tool]:
+    if deed.arguments not in [each.arguments for each in conduct.deeds]:
         return conduct, deed
     deeds = tuple(_without_times(each) if _is_same_call(deed, each) else each for each in conduct.deeds)
     return replace(conduct, deeds=deeds), _without_times(deed)
