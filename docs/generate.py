@@ -209,16 +209,22 @@ timeout = "10s"                  # at most 10m
 on_error = "ask"                 # or ignore
 ```
 
+A hook that runs a script of the workspace runs what the agent has made of it: `ml-intern trust` holds the settings file
+to its bytes, not the files that a command in it names. Keep such scripts outside of workspaces, or in `.ml-intern/`
+there, which stays read-only to the agent; `ml-intern doctor` warns of others.
+
 Before a call it is told `event`, `session`, `workspace`, `lane`, `call` (id, tool, arguments), `effects`, `display`,
 `quote` and `payer`, and may answer `{"decision": "deny", "reason": "...", "note": "..."}`. `deny` and `ask` tighten;
 `allow`, or nothing, leaves the call to the rules as ever. The note is told to the model. Where it ends with another
 code than 0, says something else, or takes too long, the call asks, and you are told why. It may be asked again after
 a crash or your yes.
 
-The other events are told, never waited for: `after_call` with `outcome` and `text`, `before_turn` with `text`,
-`after_turn` with `reason`, `held` with `reason` and `quote`, `answered` with `approve`. Each run is in the record
-(`hook_ran`). To hear of a held call on your desktop: `event = "held"`, `command = "notify-send ml-intern 'a call
-waits'"`.
+What a hook leaves running in the background ends with it.
+
+The other events are told, and waited for at the end of the run only: `after_call` with `outcome` and `text`,
+`before_turn` with `text`, `after_turn` with `reason`, `held` with `reason` and `quote`, `answered` with `approve`. Each
+run is in the record (`hook_ran`). To hear of a held call on your desktop: `event = "held"`,
+`command = "notify-send ml-intern 'a call waits'"`.
 
 ## Places that a text named
 

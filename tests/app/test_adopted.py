@@ -55,13 +55,14 @@ def test_every_key_is_a_setting_or_is_told_with_a_reason():
         "model": "hf/anthropic/claude-opus-4.8:fal-ai",
         "mode": "yolo",
         "max_steps": 120,
+        "effort": "high",
     }
     names = {line.partition(":")[0].partition(".")[0] for line in found.told}
-    assert names | {"model_name", "max_iterations"} == WHOLE.keys()
+    assert names | {"model_name", "max_iterations", "reasoning_effort"} == WHOLE.keys()
     assert all(line.endswith(".") and len(line.partition(": ")[2]) > 10 for line in found.told)
     assert {line.partition(":")[0] for line in found.told} >= {"mcpServers.hf", "mcpServers.files", "mcpServers.open"}
     source = parsed(Path("settings.toml"), "user", found.toml.encode())
-    assert set(source.values) == {"model", "mode", "max_steps"}
+    assert set(source.values) == {"model", "mode", "max_steps", "effort"}
 
 
 def test_no_secret_is_copied_but_named_by_a_variable():
@@ -123,6 +124,14 @@ def test_a_model_is_named_as_we_name_it(given: object, model: str | None):
         ({"max_iterations": True}, {}),
         ({"max_iterations": "many"}, {}),
         ({"yolo_mode": False}, {}),
+        ({"reasoning_effort": "xhigh"}, {"effort": "xhigh"}),
+        ({"reasoning_effort": " Medium "}, {"effort": "medium"}),
+        ({"reasoning_effort": "none"}, {"effort": "off"}),
+        ({"reasoning_effort": "${EFFORT:-low}"}, {"effort": "low"}),
+        ({"reasoning_effort": "${EFFORT}"}, {}),
+        ({"reasoning_effort": "very much"}, {}),
+        ({"reasoning_effort": None}, {}),
+        ({"reasoning_effort": 3}, {}),
         ({"mcpServers": {}}, {}),
         ({"mcpServers": [], "share_traces": 1}, {}),
     ],

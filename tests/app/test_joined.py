@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ml_intern.app.joined import find_joined, find_skills, ground_again, joined_words
 from ml_intern.app.options import KINDS
+from ml_intern.app.places import settings_file, skills_folder
 from ml_intern.record.ground import Accelerator, GroundSet, Joined, Machine
 from ml_intern.sandbox.leaves import MOST_BYTES, Leaf, Unread, read_leaf
 
@@ -66,6 +67,19 @@ def test_a_long_file_is_clipped_to_its_limit_and_to_a_share_of_a_small_window(wo
     assert len(small.text) < 4_096 + 100
     assert "bytes left out here: the rest stands in AGENTS.md]" in small.text
     assert large.sha == small.sha
+    assert joined_words(GroundSet(None, (large,))) == "told AGENTS.md (33 kB of 100 kB)"
+
+
+def test_one_skill_that_was_left_out_is_told_as_one(work, own):
+    skill(own, "Bad")
+    assert find_joined(work, own, KINDS, None).hint == "1 skill was left out; `ml-intern skills` says why."
+
+
+def test_the_folder_of_the_users_skills_follows_the_environment_of_the_run(tmp_path):
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert skills_folder(environ) == tmp_path / "ml-intern/skills"
+    assert settings_file(environ) == tmp_path / "ml-intern/settings.toml"
+    assert settings_file({**environ, "ML_INTERN_CONFIG": "/x.toml"}) == Path("/x.toml")
 
 
 def test_links_are_followed_below_the_workspace_and_nowhere_else(work, own, tmp_path):
@@ -75,15 +89,15 @@ def test_links_are_followed_below_the_workspace_and_nowhere_else(work, own, tmp_
     (work / "MEMORY.md").symlink_to("CLAUDE.md")
     found = find_joined(work, own, KINDS, None)
     assert [each.text for each in found.joined] == ["Use ruff."]
-    assert found.notes == ("AGENTS.md was left out: AGENTS.md is a link that leads out of its folder.",)
+    assert found.notes == ("AGENTS.md was left out: it is a link that leads out of its folder.",)
 
 
 def test_what_is_no_text_is_told_and_left_out(work, own):
     (work / "AGENTS.md").write_bytes(b"\x00\x01")
     os.mkfifo(work / "MEMORY.md")
     assert find_joined(work, own, KINDS, None).notes == (
-        "AGENTS.md was left out: AGENTS.md is no text.",
-        "MEMORY.md was left out: MEMORY.md is no file.",
+        "AGENTS.md was left out: it is no text.",
+        "MEMORY.md was left out: it is no file.",
     )
 
 
@@ -106,16 +120,28 @@ def test_bad_skills_are_told_in_a_sentence_and_left_out(work, own):
     (place / "README.md").write_text("no folder")
     skill(work / ".agents/skills", "twice")
     skill(own, "twice")
+    skill(work / ".agents/skills", "again")
+    skill(place, "again")
+    skill(place, "binary", "\0")
     found = find_skills(work, own)
-    assert [(each.name, each.source) for each in found.usable] == [("twice", "yours"), ("good", "workspace")]
+    assert [(each.name, each.source) for each in found.usable] == [
+        ("twice", "yours"),
+        ("again", "workspace"),
+        ("good", "workspace"),
+    ]
+    assert {each.path: each.what for each in found.shadowed} == {
+        ".agents/skills/twice/SKILL.md": f"{own}/twice/SKILL.md has the same name and comes first.",
+    }
     assert {Path(each.path).parts[-2 if each.path.endswith(".md") else -1]: each.what for each in found.faults} == {
-        "twice": f"{own}/twice/SKILL.md has the same name and comes first.",
         "Bad": "Its name 'Bad' may only hold lower-case letters, digits and hyphens.",
         "nohead": "It does not begin with a head between two lines of ---.",
         "empty": "It has no SKILL.md.",
         "link": "It is a link, which commands could not follow; copy the folder.",
+        "binary": "It is no text.",
+        "again": ".agents/skills/again/SKILL.md has the same name and comes first.",
     }
-    assert len(find_joined(work, own, KINDS, None).notes) == 5
+    told = find_joined(work, own, KINDS, None)
+    assert (told.notes, told.hint) == ((), "6 skills were left out; `ml-intern skills` says why.")
 
 
 def test_a_skill_of_the_workspace_cannot_be_a_file_from_outside(work, own, tmp_path):

@@ -1,10 +1,12 @@
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from ml_intern.app.deadline import due_of
-from ml_intern.app.options import OPTIONS, strangers
+from ml_intern.app.options import BY_NAME, OPTIONS, Option, strangers
 from ml_intern.app.settings import Flags, make_launch
+from ml_intern.app.sources import parsed
 from ml_intern.base.errors import BadSettings
 from ml_intern.cli.main import run
 from ml_intern.record.events import RuleGiven
@@ -114,6 +116,37 @@ def test_the_main_chain_may_be_one_list_and_single_settings_go_before_it():
     assert (launch.model, launch.fallback) == ("y", None)
 
 
+def test_a_flag_that_names_the_whole_chain_wins_over_variables_that_name_parts_of_it():
+    parts = {"ML_INTERN_MODEL": "x", "ML_INTERN_FALLBACK": "y"}
+    launch = make_launch(Flags(main_model="a,b"), parts)
+    assert (launch.model, launch.fallback) == ("a", ("b",))
+    launch = make_launch(Flags(main_model="a"), parts)
+    assert (launch.model, launch.fallback) == ("a", ())
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "what"),
+    [
+        ({"model": "x", "main_model": "y"}, {}, "--main-model and --model say"),
+        ({"model": "b", "main_model": "a,b"}, {}, "--main-model and --model say"),
+        ({"fallback": ("x",), "main_model": "a,b"}, {}, "--main-model and --fallback say"),
+        ({}, {"ML_INTERN_MODEL": "x", "ML_INTERN_MAIN_MODEL": "y"}, "ML_INTERN_MAIN_MODEL and ML_INTERN_MODEL say"),
+        ({}, {"ML_INTERN_FALLBACK": "x", "ML_INTERN_MAIN_MODEL": "y"}, "ML_INTERN_MAIN_MODEL and ML_INTERN_FALLBACK"),
+    ],
+)
+def test_two_names_of_the_main_model_in_one_place_must_say_the_same(flags, variables, what):
+    with pytest.raises(BadSettings, match=what) as caught:
+        make_launch(Flags(**flags), variables)
+    assert caught.value.remedy == "Keep one of them."
+
+
+def test_two_names_of_the_main_model_may_say_the_same():
+    launch = make_launch(Flags(model="a", main_model="a,b"), {})
+    assert (launch.model, launch.fallback) == ("a", ("b",))
+    launch = make_launch(Flags(model="a", fallback=("b",), main_model="a,b"), {})
+    assert (launch.model, launch.fallback) == ("a", ("b",))
+
+
 def test_roles_have_models_and_an_effort_of_their_own():
     launch = make_launch(Flags(research_model="a,b", effort="high"), {"ML_INTERN_JUDGE_EFFORT": "low"})
     assert (launch.roles, launch.effort, launch.efforts) == ({"research": ("a", "b")}, "high", {"judge": "low"})
@@ -122,3 +155,26 @@ def test_roles_have_models_and_an_effort_of_their_own():
     assert caught.value.remedy == "Did you mean high?"
     with pytest.raises(BadSettings, match="--research-model names no model"):
         make_launch(Flags(research_model=" , "), {})
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_a_value_of_the_wrong_kind_is_answered_with_one_that_does(option: Option):
+    table, _, key = option.name.rpartition(".")
+    head = f"[{table}]\n" if table else ""
+    with pytest.raises(BadSettings, match=f"{option.name} takes ") as told:
+        parsed(Path("s.toml"), "user", f"{head}{key} = {{}}\n".encode())
+    assert told.value.remedy == f"Write {key} = {option.example}, for example."
+    assert option.name in parsed(Path("s.toml"), "user", f"{head}{key} = {option.example}\n".encode()).values
+
+
+def test_a_switch_names_its_own_two_words():
+    for name, words in (("guards.plan", "on or off"), ("offline", "true or false")):
+        with pytest.raises(BadSettings, match=f"maybe is neither {words.replace(' or ', ' nor ')}") as told:
+            BY_NAME[name].parse("maybe", "--x")
+        assert told.value.remedy == f"Write {words}."
+
+
+def test_nothing_joins_beside_none():
+    with pytest.raises(BadSettings, match="--join none,memory: none stands alone"):
+        make_launch(Flags(join="none,memory"), {})
+    assert make_launch(Flags(join="none"), {}).join == ()

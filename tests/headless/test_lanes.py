@@ -67,7 +67,7 @@ def test_what_goes_wrong_in_a_lane_is_told_and_other_lanes_do_not_hide_it():
         "[research-1]   model: It was cut.",
         "[research-1]   held    tell: hi: it sends a message to boss",
         "[research-1]   denied  tell  0.0 s",
-        "[research-1] limit: No step is left. More steps.",
+        "[research-1] limit: No step is left.",
     ]
 
 
@@ -75,12 +75,17 @@ def test_show_has_every_line_of_a_lane():
     lines = told(
         (LANE, ToolFinished("1", "ok", "", TextDisplay("file"))), (LANE, Nudged("steps", "Hurry.")), whole=True
     )
-    assert lines == ["[research-1]   ok      file  0.0 s", "[research-1]   steps: Hurry."]
+    assert lines == ["[research-1]   ok      file  0.0 s", "[research-1]   told the model (steps): Hurry."]
 
 
 def test_no_task_forges_a_line():
     lines = told((LANE, LaneOpened("main", "k", "research", f"{NASTY}\nstep 9: all is well", (), 1)))
     assert lines == [f"[research-1] begins, 1 step at most: {SPELLED} step 9: all is well"]
+
+
+def test_the_share_of_a_lane_is_told_where_it_has_one():
+    lines = told((LANE, LaneOpened("main", "k", "research", "find papers", (), 20, 500_000)))
+    assert lines == ["[research-1] begins, 20 steps and $0.50 at most: find papers"]
 
 
 def test_what_each_lane_came_to_is_listed():
@@ -97,8 +102,8 @@ def test_what_each_lane_came_to_is_listed():
     )
     tokens = "1,200+34 tokens (0 cached)"
     assert lane_lines(view) == [
-        f"lane main, open, 1 step, {tokens}, $0.0042",
-        f"lane research-1, done, 1 step, {tokens}, $0.0042: find papers",
+        f"main agent, open, 1 step, {tokens}, $0.0042",
+        f"sub-agent research-1, done, 1 step, {tokens}, $0.0042: find papers",
     ]
     assert json.loads(as_json(view, Tally(), Exit.DONE, 1.0))["lanes"] == [
         {

@@ -33,6 +33,7 @@ from ml_intern.record.events import (
     ToolFinished,
     ToolHeld,
     TurnEnded,
+    UserSaid,
 )
 from ml_intern.record.hooks import HookRan
 from ml_intern.record.messages import Reply, Text, Usage
@@ -229,7 +230,10 @@ def test_two_failures_on_end_are_told_one_after_the_other():
 
 def test_a_held_call_and_a_nudge_are_a_line_each():
     told = written(held("c"), Nudged("malformed", "Send\nless at once."))
-    assert told == "  held    tell: hi: it sends a message to boss\n  malformed: Send less at once.\n"
+    assert told.splitlines() == [
+        "  held    tell: hi: it sends a message to boss",
+        "  told the model (calls that do not fit): Send less at once.",
+    ]
 
 
 @pytest.mark.parametrize("ending", [ending for ending in get_args(Ending) if ending != "done"])
@@ -240,11 +244,58 @@ def test_every_end_but_an_answer_is_told(ending: Ending):
 
 def test_room_that_is_made_is_a_line_and_what_it_costs_too():
     summed = ModelReplied("a", Reply((Text("so far"),)), Usage(900, 60), 1_200, "stop", role="compaction", total_ms=700)
-    assert written(Cleared((4, 9)), summed, Compacted(12, "so far")).splitlines() == [
-        "  cleared: the model sees 2 old answers as references",
+    assert written(Cleared((4, 9)), Cleared((12,)), Cleared((9,)), summed, Compacted(12, "so far")).splitlines() == [
+        "  cleared: the model sees 3 old answers as references",
         "  summary 900+60 tokens  0.7 s  $0.0012",
         "  compacted: the model sees entries up to 12 as a summary",
     ]
+
+
+def test_one_answer_that_was_cleared_is_one_reference():
+    told = written(Cleared((4,)), replied("So."), Cleared((7,)), replied("So it is.")).splitlines()
+    assert told[::2] == ["  cleared: the model sees 1 old answer as a reference"] * 2
+
+
+def test_what_the_model_is_told_is_not_said_to_the_person():
+    told = written(Nudged("silence", "Your last reply was empty."), Nudged("repeats", "Again the same."))
+    assert told == (
+        "  told the model (empty reply): Your last reply was empty.\n  told the model (repeats): Again the same.\n"
+    )
+
+
+def test_a_model_is_named_with_those_it_falls_back_to_and_who_pays():
+    chosen = ModelChosen("main", "a", None, None, None, "me", chain=("a", "b", "c"))
+    assert written(chosen) == "model (main): a, paid by me, falls back to b, c\n"
+
+
+LONG = "Sum this up. " + "row " * 20_000 + "That was all."
+MODEL_OF = {window: ModelChosen("main", "m", window, 1_000, None, "me") for window in (None, 8_000, 200_000)}
+CUT = Compacted(99, "[Summary] #2: Sum this up. row ... That was all.")
+
+
+@pytest.mark.parametrize(
+    ("events", "is_told"),
+    [
+        ((MODEL_OF[8_000], UserSaid("u", LONG), CUT), True),
+        ((MODEL_OF[None], UserSaid("u", LONG), CUT), True),
+        ((MODEL_OF[8_000], UserSaid("u", LONG), replied("I see."), CUT), True),
+        ((MODEL_OF[200_000], UserSaid("u", LONG), replied("I see."), CUT), False),
+        ((MODEL_OF[8_000], UserSaid("u", LONG), Compacted(1, "so far")), False),
+        ((MODEL_OF[8_000], UserSaid("u", "Go on."), Compacted(99, "[Summary] #2: Go on.")), False),
+    ],
+)
+def test_a_prompt_longer_than_the_window_is_told_in_one_sentence_with_what_to_do(events: tuple[Event, ...], is_told):
+    told = [line for line in written(*events).splitlines() if line.startswith("  prompt: ")]
+    sentence = (
+        "  prompt: your message alone (80 kB) was longer than the model's window, so the model sees its beginning and "
+        "its end only; put what is long into a file of the workspace and name that, or choose a --model with a larger "
+        "window"
+    )
+    assert told == [sentence] * is_told
+
+
+def test_a_prompt_longer_than_the_window_is_told_once():
+    assert written(MODEL_OF[8_000], UserSaid("u", LONG), CUT, replied("So."), CUT).count("  prompt: ") == 1
 
 
 def test_a_hook_that_failed_is_told_and_one_that_did_not_is_not():

@@ -28,6 +28,7 @@ from ml_intern.record.events import (
     ModelFailed,
     ModelReplied,
     ModelStopped,
+    Paused,
     SessionStarted,
     ToolAnswered,
     ToolFinished,
@@ -38,7 +39,7 @@ from ml_intern.record.events import (
 from ml_intern.record.facts import FileChange, FileRead
 from ml_intern.record.messages import Reply, Usage
 from ml_intern.record.view import MAIN, View, fold
-from tests.headless.made import NASTY, SPELLED, UNSEEN, call, entry, held, replied, view_of
+from tests.headless.made import NASTY, SPELLED, UNSEEN, call, entry, held, replied, view_of, written
 from tests.record.legal import any_entry, records
 
 STARTED = SessionStarted("01s", "/work", "1")
@@ -165,7 +166,7 @@ EFFECTS: list[tuple[Effect, str]] = [
     (Executes("rm -rf x", walled=False), 'executes {"command": "rm -rf x", "walled": false}'),
     (Reaches("example.invalid"), 'reaches {"host": "example.invalid", "known": false}'),
     (Spends(5, "me", "é", own=False), 'spends {"amount": 5, "payer": "me", "what": "é", "own": false}'),
-    (Publishes("me/model", public=True), 'publishes {"target": "me/model", "public": true, "verb": ""}'),
+    (Publishes("me/model", public=True), 'publishes {"target": "me/model", "public": true}'),
     (Destroys("me/model", remote=True), 'destroys {"target": "me/model", "remote": true}'),
     (Notifies("boss"), 'notifies {"recipient": "boss"}'),
 ]
@@ -290,6 +291,12 @@ def test_json_of_a_held_turn_says_nothing_of_the_turn_before_it():
     assert found["held"] == ["1"]
 
 
+def test_json_of_a_paused_turn_says_why_and_what_to_do():
+    view = view_of(STARTED, SAID, Paused("stall", "Nothing moves.", "Say what to do."))
+    found = result(view, Tally(), Exit.HELD)
+    assert (found["result"], found["what"], found["remedy"]) == ("held", "Nothing moves.", "Say what to do.")
+
+
 def test_json_of_a_session_in_which_nothing_happened_has_the_same_names():
     empty = result(View(), Tally(), Exit.DONE)
     assert (empty["session"], empty["model"], empty["cap_usd"], empty["files"], empty["held"]) == ("", "", 0.0, [], [])
@@ -319,4 +326,7 @@ def test_the_share_of_the_prompts_that_was_cached_and_who_answered_are_counted()
     assert tally.answered == {"a": 1, "b": 2}
     assert (tally.cache_written_tokens, round(tally.cached_share, 2)) == (15, 0.31)
     assert "(31 % of the prompts cached)" in closing_line(View(), tally, 1.0)
+    nearly = replied("x", usage=Usage(1_000, 1, cached=919))
+    assert "91 % cached" in written(nearly)
+    assert "(91 % of the prompts cached)" in closing_line(View(), tallied(nearly), 1.0)
     assert "cached" not in closing_line(View(), Tally(), 1.0)

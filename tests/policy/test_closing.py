@@ -75,14 +75,32 @@ def test_many_open_items_are_counted():
     [
         "Which of the two data sets shall I take?",
         "Shall I go on with item 2?\n\n- yes\n- no",
-        "The training failed: the GPU has too little memory.",
-        "I couldn't download the weights.",
-        "I could not reach the Hub.",
-        "Access was denied.",
+        "Welchen der beiden Datensätze soll ich nehmen?",
+        "どちらのデータを使いますか\N{FULLWIDTH QUESTION MARK}",
+        "أي مجموعة بيانات أستخدم\N{ARABIC QUESTION MARK}",
     ],
 )
-def test_a_question_or_a_failure_that_is_told_ends_a_turn_with_an_open_plan(text: str):
+def test_a_question_ends_a_turn_with_an_open_plan(text: str):
     assert reason(end(GO, *plan(1, "pending"), *reply(2, text))) == "done"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The training failed: the GPU has too little memory.",
+        "Das Training ist gescheitert: Die GPU hat zu wenig Speicher.",
+        "L'entraînement n'a pas abouti.",
+        "訓練失敗了:記憶體不足。",
+        "I fixed the error in the loader.",
+    ],
+)
+def test_what_a_failure_is_called_in_no_language_matters_and_the_second_answer_is_the_last_word(text: str):
+    first = [GO, *plan(1, "pending"), *reply(2, text)]
+    nudge = end(*first)
+    assert isinstance(nudge, Nudged)
+    assert nudge.guard == "unfinished"
+    assert "give your whole answer again" in nudge.text
+    assert reason(end(*first, nudge, *reply(3, text))) == "done"
 
 
 def test_a_finished_plan_no_plan_and_a_plan_of_an_earlier_turn_are_no_reason_to_go_on():
@@ -106,6 +124,7 @@ def test_a_reply_that_is_cut_is_asked_for_in_smaller_parts_and_the_second_in_a_r
     ended = end(*first, nudge, *reply(2, "half again", "length"))
     assert isinstance(ended, TurnEnded)
     assert (ended.reason, ended.what) == ("failed", "The reply was cut at the output limit.")
+    assert ended.remedy == "Ask for the rest, or for a shorter answer."
     assert reason(end(*first, nudge, *reply(2, "the rest"))) == "done"
 
 
@@ -114,6 +133,12 @@ def test_a_whole_reply_between_two_cut_ones_is_no_row():
     whole = [*reply(2, "", "calls", call), ToolFinished("c", "ok", "fine", TextDisplay("t"))]
     first = [GO, *reply(1, "half", "length"), Nudged("truncated", "smaller"), *whole]
     assert reason(end(*first, *reply(3, "half", "length"))) == "truncated"
+
+
+def test_a_cut_that_lost_nothing_does_not_count_against_the_next():
+    call = Call("c", "w", "t", "{}")
+    whole = [*reply(1, "", "length", call), ToolFinished("c", "ok", "fine", TextDisplay("t"))]
+    assert reason(end(GO, *whole, *reply(2, "half a sen", "length"))) == "truncated"
 
 
 def test_a_reply_cut_before_it_said_anything_is_told_to_think_less():

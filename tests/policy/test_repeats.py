@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ml_intern.base.ids import new_id
 from ml_intern.policy.guards import ask_guards, outcome
 from ml_intern.policy.guards.repeats import repeats
 from ml_intern.policy.guards.stall import stall
@@ -96,7 +97,60 @@ def test_waits_of_growing_length_and_calls_that_waited_are_no_loop():
     assert noticed(GO, *steps([(f'{{"wait": {wait}}}', "still running") for wait in (10, 20, 40, 80)])) is None
     long: dict[str, Any] = {"finished": {"total_ms": 600_000}}
     assert noticed(GO, *steps([("{}", "still running")] * 9, **long)) is None
-    assert isinstance(noticed(GO, *steps([("{}", "no memory")] * 3, **long, outcome="failed")), Nudge)
+
+
+SLOW: dict[str, Any] = {"outcome": "failed", "finished": {"total_ms": 60_050}}
+NOT_YET = ('{"command": "sleep 60; grep -q DONE train.log"}', "exit code 1 after 60.1 s")
+
+
+def test_a_wait_that_says_not_yet_by_its_exit_code_is_told_later_and_never_for_a_person():
+    assert noticed(GO, *steps([NOT_YET] * 5, **SLOW)) is None
+    told = [GO, *steps([NOT_YET] * 6, **SLOW), Nudged("repeats", "look")]
+    assert noticed(*told, *steps([NOT_YET] * 5, 7, **SLOW)) is None
+    again = noticed(*told, *steps([NOT_YET] * 6, 7, **SLOW))
+    assert isinstance(again, Nudge)
+    assert "the same call (t) 6 times" in again.text
+
+
+def test_work_that_fails_the_same_way_all_the_time_is_noticed_again_and_again():
+    failed = step(1, ("{}", "no memory"), outcome="failed", finished={"total_ms": 600_000})
+    events, nudges = [GO], 0
+    for _ in range(20):
+        events += failed
+        if isinstance(noticed(*events), Nudge):
+            nudges, events = nudges + 1, [*events, Nudged("repeats", "look")]
+    assert nudges == 3
+
+
+def test_a_wait_that_fails_beside_a_quick_look_is_no_quick_circle():
+    one = [*step(1, NOT_YET, **SLOW), *step(2, ('{"command": "tail -1 log"}', "nothing yet"))]
+    assert noticed(GO, *one * 5) is None
+    assert isinstance(noticed(GO, *one * 6), Nudge)
+    assert still(GO, *one * 20) is None
+
+
+def test_a_call_that_changes_a_file_each_time_is_no_repeat():
+    def saved(at: int, after: str) -> list[Event]:
+        facts = (FileChange("/w/a", str(at), after, authored=False),)
+        return step(at, ('{"command": "./next.sh"}', "saved"), finished={"facts": facts})
+
+    assert noticed(GO, *(event for at in range(5) for event in saved(at, str(at + 1)))) is None
+    assert isinstance(noticed(GO, *(event for at in range(5) for event in saved(at, str(at)))), Nudge)
+
+
+STEADY = {
+    "statistics": ([f"loss mean {mean} min 0.10 max 0.93" for mean in ("0.41", "0.40", "0.39")], False),
+    "whole ones": ([f"sizes mean {mean} min=10" for mean in (41, 40, 39)], False),
+    "minutes": ([f"took {took} min" for took in (3, 4, 5)], True),
+    "minutes and seconds": ([f"{took} min {took} s" for took in (3, 4, 5)], True),
+    "a new id each time": ([f"Started as {new_id()}." for _ in range(3)], True),
+}
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_times_and_ids_are_left_out_and_statistics_are_not(name: str):
+    texts, circle = STEADY[name]
+    assert (noticed(GO, *steps([("{}", text) for text in texts])) is not None) == circle
 
 
 def test_after_a_nudge_only_what_comes_then_counts_and_the_next_circle_is_for_a_person():

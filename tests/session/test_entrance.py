@@ -11,7 +11,7 @@ from ml_intern.base.errors import StoreFailed
 from ml_intern.record.events import StopAsked, TurnEnded, UserSaid
 from ml_intern.record.log import Refusal
 from ml_intern.session.entrance import SOCKET, Absent, Sent, deliver, entrance
-from tests.agent.stage import Stage, says, set_stage
+from tests.agent.stage import Stage, set_stage
 from tests.session.test_session import Hanging, held_stage, say
 from tests.session.test_stops import until
 
@@ -30,13 +30,13 @@ async def running(folder: Path, stage: Stage) -> AsyncGenerator[asyncio.Task[obj
 @pytest.mark.watch_loop
 async def test_what_another_process_says_and_its_stop_are_taken_in(tmp_path: Path):
     hanging = Hanging()
-    stage = await set_stage(hanging, says("Then that."))
+    stage = await set_stage(hanging)
     await say(stage, "go")
     async with running(tmp_path, stage):
         await hanging.begun.wait()
         assert await deliver(tmp_path, Sent("say", "one", "then that", "after")) is None
         assert await deliver(tmp_path, Sent("stop", "two")) is None
-        await until(lambda: len(stage.of(TurnEnded)) == 2)
+        await until(lambda: len(stage.of(TurnEnded)) == 1)
     assert [(event.text, event.when, event.seen) for event in stage.of(UserSaid)][1:] == [("then that", "after", 0)]
     assert len(stage.of(StopAsked)) == 1
 
@@ -102,6 +102,16 @@ async def test_what_cannot_be_read_and_who_sends_nothing_do_no_harm(tmp_path: Pa
         assert await deliver(tmp_path, HI) is None
         idle[1].close()
     assert [event.text for event in stage.of(UserSaid)] == ["hello"]
+
+
+async def test_what_is_too_long_for_the_socket_is_refused_at_once_and_what_just_fits_is_taken_in(tmp_path: Path):
+    stage = await set_stage()
+    async with entrance(stage.session, tmp_path):
+        refused = await deliver(tmp_path, Sent("say", "one", "x" * 5_000_000))
+        assert isinstance(refused, Refusal)
+        assert refused.what == "The message is too long."
+        assert await deliver(tmp_path, Sent("say", "two", "x" * 4_000_000)) is None
+    assert [len(event.text) for event in stage.of(UserSaid)] == [4_000_000]
 
 
 async def test_a_folder_that_takes_no_socket_is_told(tmp_path: Path):

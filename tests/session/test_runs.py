@@ -151,18 +151,18 @@ async def test_a_stop_at_any_moment_of_a_turn_ends_the_run_without_an_error_and_
         assert stage.model.requests[-1].messages[-1] == Asked("and now?"), moment
 
 
-async def test_a_stop_at_any_moment_cuts_no_attempt_of_the_follow_up():
+async def test_a_stop_at_any_moment_cuts_no_attempt_of_what_is_said_after_it():
     for moment in range(30):
         stage = await set_stage(says("one"), says("two"), says("three"))
         await say(stage, "one")
-        await say(stage, "two", when="after")
         # Stopping its lane as well takes a while: the turn may have ended by then.
         await stage.log.add(UserSaid("s", "a task"), "sub")
         working = asyncio.create_task(stage.session.run())
         for _ in range(moment):
             await asyncio.sleep(0)
-        await stage.session.send(Stop(new_id()))
+        await asyncio.gather(stage.session.send(Stop(new_id())), say(stage, "two"))
         await asyncio.wait_for(working, WITHIN_S)
+        await run(stage)
         assert len(stage.of(TurnEnded)) == 2, moment
         assert stage.of(ModelFailed) == [], moment
         assert stage.log.view.purse.reserved == {}

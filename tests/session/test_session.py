@@ -11,7 +11,6 @@ from ml_intern.record.effects import Notifies
 from ml_intern.record.events import (
     LimitsSet,
     ModelAsked,
-    ModelReplied,
     ModelStopped,
     StopAsked,
     ToolAnswered,
@@ -208,19 +207,6 @@ async def test_a_follow_up_to_a_session_at_rest_opens_a_turn_at_once():
     await run(stage)
     assert endings(stage) == ["done"]
     assert stage.model.requests[0].messages[0] == Asked("go")
-
-
-async def test_follow_ups_wait_for_a_turn_that_is_stopped_and_then_have_their_turn():
-    hanging = Hanging()
-    stage = await set_stage(hanging, says("second"))
-    await say(stage, "first")
-    running = asyncio.create_task(stage.session.run())
-    await hanging.begun.wait()
-    await say(stage, "second", when="after")
-    await accepted(stage, Stop(new_id()))
-    await asyncio.wait_for(running, WITHIN_S)
-    assert endings(stage) == ["interrupted", "done"]
-    assert [event.reply.text for event in stage.of(ModelReplied)] == ["second"]
 
 
 async def test_an_answer_with_another_binding_answers_nothing():

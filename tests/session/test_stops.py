@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from ml_intern.agent.compact import ROLE, compaction_head
 from ml_intern.base.clock import SystemClock
 from ml_intern.base.errors import RateLimited
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Request, TextDelta
-from ml_intern.record.commands import Lift, Say, Stop
+from ml_intern.record.clearing import Compacted
+from ml_intern.record.commands import Compact, Lift, Say, Stop
 from ml_intern.record.events import (
     CapSet,
     LimitsSet,
@@ -28,11 +31,13 @@ from ml_intern.record.events import (
 )
 from ml_intern.record.messages import Asked
 from ml_intern.record.next import Rest, Wait
+from ml_intern.record.view import MAIN
 from ml_intern.session.session import Session
 from tests.agent.stage import PRICED, MemoryJournal, Note, Stage, call, calls, looking, says, set_stage
 from tests.session.test_session import Hanging, held_stage, say
 
 FELT_S = 0.5
+PROSE = "Goal: what was said first. State: nothing is done yet."
 
 
 async def first_token(_: Request) -> Any:
@@ -64,12 +69,37 @@ async def looks_at_eight_things_at_once() -> Stage:
     return await set_stage(made, says("Went on."), tools=(look,), clock=SystemClock())
 
 
+async def compacts(aside: Any) -> Stage:
+    """A turn that begins with a summary, which the model writes like this; the turn after it has one, too."""
+    stage = await set_stage(aside, says(PROSE), says("Went on."), clock=SystemClock())
+    asker = replace(stage.worker.asker, heads={**stage.worker.asker.heads, ROLE: compaction_head()})
+    stage.session = Session(replace(stage.worker, asker=asker), stage.live)
+    await say(stage, "first the data, then the model " * 400)
+    assert await stage.session.send(Compact(new_id())) is None
+    return stage
+
+
+async def waits_for_the_first_token_of_a_summary() -> Stage:
+    return await compacts(first_token)
+
+
+async def is_in_the_middle_of_a_summary() -> Stage:
+    return await compacts(Hanging("half"))
+
+
+async def sleeps_before_it_asks_for_a_summary_again() -> Stage:
+    return await compacts(RateLimited("Too many requests.", "Wait.", retry_after_s=60))
+
+
 PLACES: dict[str, tuple[Callable[[], Any], type[Any]]] = {
     "first-token wait": (waits_for_the_first_token, ModelAsked),
     "mid-stream": (is_in_mid_stream, ModelAsked),
     "retry sleep": (sleeps_before_a_retry, RetryPlanned),
     "a call": (runs_a_call, ToolStarted),
     "calls side by side": (looks_at_eight_things_at_once, ToolStarted),
+    "compaction: first-token wait": (waits_for_the_first_token_of_a_summary, ModelAsked),
+    "compaction: mid-stream": (is_in_the_middle_of_a_summary, ModelAsked),
+    "compaction: retry sleep": (sleeps_before_it_asks_for_a_summary_again, RetryPlanned),
 }
 
 
@@ -96,7 +126,9 @@ async def test_stop_is_felt_at_once_and_the_session_goes_on(place: str):
     running = asyncio.create_task(stage.session.run())
     await until(lambda: stage.of(sign))
     await asyncio.sleep(0.05)
-    assert await felt_s(stage) < FELT_S
+    felt = await felt_s(stage)
+    print(f"{place}: {felt * 1000:.0f} ms from Stop to TurnEnded")
+    assert felt < FELT_S
     assert await asyncio.wait_for(running, FELT_S) == Rest()
     [ended] = stage.of(TurnEnded)
     assert ended.reason == "interrupted"
@@ -105,6 +137,11 @@ async def test_stop_is_felt_at_once_and_the_session_goes_on(place: str):
     await say(stage, "go on")
     assert await asyncio.wait_for(stage.session.run(), 5) == Rest()
     assert [event.reason for event in stage.of(TurnEnded)] == ["interrupted", "done"]
+    if place.startswith("compaction"):
+        [made] = stage.of(Compacted)
+        assert PROSE in made.summary, "it was begun anew"
+        assert [event.role for event in stage.of(ModelAsked)] == [ROLE, ROLE, "main"]
+        assert not any("half" in line.message.text for line in stage.log.view.lane(MAIN).transcript.lines)
 
 
 @pytest.mark.watch_loop

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
+from ml_intern.app.options import EFFORTS
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.text import visible_line
 from ml_intern.policy.redact import redact
@@ -22,6 +23,7 @@ MOST_BYTES = 1_000_000
 
 _UNBOUND_STEPS = 10_000
 """What a negative `max_iterations` means there."""
+_NO_EFFORT = {"none": "off", "disabled": "off"}
 _LOCAL = ("ollama/", "vllm/", "lm_studio/", "llamacpp/")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 _SECRET_FLAG = re.compile(r"--?[\w-]*(?:token|key|secret|passw)[\w-]*", re.IGNORECASE)
@@ -40,7 +42,6 @@ _WHY = {
     "auto_file_upload": "it has no effect there either",
     "confirm_cpu_jobs": "what a call spends is judged by `mode` and [rules]",
     "tool_runtime": "commands run on this machine, in a sandbox",
-    "reasoning_effort": "say `effort = ...` yourself",
     "messaging": "there are no notifications yet; its tokens were not copied",
 }
 
@@ -71,7 +72,7 @@ def _config(data: bytes, name: str) -> dict[str, Any]:
         config: object = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadSettings(f"{name} holds no JSON.", remedy) from error
-    known = {"model_name", "mcpServers", "yolo_mode", "max_iterations", *_WHY}
+    known = {"model_name", "mcpServers", "yolo_mode", "max_iterations", "reasoning_effort", *_WHY}
     if not isinstance(config, dict) or not known & cast("dict[str, Any]", config).keys():
         raise BadSettings(f"{name} is no config of {PRODUCT}.", remedy)
     return cast("dict[str, Any]", config)
@@ -87,6 +88,7 @@ class _Findings:
             "yolo_mode": self._mode,
             "max_iterations": self._steps,
             "mcpServers": self._servers,
+            "reasoning_effort": self._effort,
         }
         self.lines: list[str] = []
         self.notes: list[str] = []
@@ -149,6 +151,17 @@ class _Findings:
         if value < 0:
             self._tell("max_iterations", f"there is always a limit; {_UNBOUND_STEPS} is what it meant there")
         self.lines.append(f"max_steps = {value if value > 0 else _UNBOUND_STEPS}")
+
+    def _effort(self, value: Json) -> None:
+        """There are none, minimal, low, medium, high, xhigh and max there; nothing is what the model does by itself."""
+        given = self._filled("reasoning_effort", value) if isinstance(value, str) else ""
+        word = _NO_EFFORT.get(given.strip().lower(), given.strip().lower()) if given is not None else ""
+        if word in EFFORTS:
+            self.lines.append(f"effort = {_quoted(word)}")
+        elif value is None:
+            self._tell("reasoning_effort", "nothing is said there, so each model thinks as it does by itself")
+        elif given is not None:
+            self._tell("reasoning_effort", f"it is none of {', '.join(EFFORTS)}; say `effort = ...` yourself")
 
     def _servers(self, value: Json) -> None:
         servers: dict[str, Any] = cast("dict[str, Any]", value) if isinstance(value, dict) else {}

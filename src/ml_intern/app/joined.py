@@ -31,35 +31,39 @@ _FILES: tuple[tuple[Kind, str, int], ...] = (("instructions", INSTRUCTIONS, 32_7
 
 
 class Skills(Struct, frozen=True):
-    """Those that can be used, and why others cannot."""
+    """Those that can be used, and why others cannot; `shadowed`: the user has one of the same name."""
 
     usable: tuple[Skill, ...] = ()
     faults: tuple[Fault, ...] = ()
+    shadowed: tuple[Fault, ...] = ()
 
 
 class Found(Struct, frozen=True):
-    """Texts that join, and sentences for a person on those that do not."""
+    """Texts that join, and sentences for a person on those that do not; `hint` matters least of these."""
 
     joined: tuple[Joined, ...] = ()
     notes: tuple[str, ...] = ()
+    hint: str = ""
 
 
 def find_joined(workspace: Path, own_skills: Path, kinds: Iterable[Kind], window: int | None) -> Found:
     """What there is of `kinds`, each within what a model's `window` (tokens; None: unknown) leaves for it. Blocks."""
-    wanted, joined, notes = frozenset(kinds), list[Joined](), list[str]()
+    wanted, joined, notes, hint = frozenset(kinds), list[Joined](), list[str](), ""
     for kind, name, most in _FILES:
         leaf = read_leaf(os.path.realpath(workspace), name) if kind in wanted else None
         if isinstance(leaf, Unread):
-            notes.append(f"{name} was left out: {leaf.what}")
+            notes.append(f"{name} was left out: {leaf.why}")
         elif leaf is not None and leaf.text.strip():
-            joined.append(Joined(kind, name, leaf.sha, clipped(leaf.text, budget(window, most), name)))
+            text = clipped(leaf.text, budget(window, most), name)
+            joined.append(Joined(kind, name, leaf.sha, text, 0 if text == leaf.text else leaf.size))
     if "skills" in wanted:
         skills = find_skills(workspace, own_skills)
-        notes += [f"The skill {fault.path} was left out: {fault.what}" for fault in skills.faults]
+        if many := len(skills.faults):
+            hint = f"{many} skill{' was' if many == 1 else 's were'} left out; `ml-intern skills` says why."
         lines = listed(skills.usable, budget(window, SKILLS_BYTES))
         name = f"{len(skills.usable)} skill{'' if len(skills.usable) == 1 else 's'}"
         joined += [Joined("skills", name, "", lines)] if lines else []
-    return Found(tuple(joined), tuple(visible_line(note) for note in notes))
+    return Found(tuple(joined), tuple(visible_line(note) for note in notes), hint)
 
 
 def find_skills(workspace: Path, own: Path) -> Skills:
@@ -70,14 +74,17 @@ def find_skills(workspace: Path, own: Path) -> Skills:
         found += _below(base, folder, "workspace", folder)
     usable: dict[str, Skill] = {}
     faults: list[Fault] = []
+    shadowed: list[Fault] = []
     for each in found:
         if isinstance(each, Fault):
             faults.append(each)
         elif each.name in usable:
-            faults.append(Fault(each.path, f"{usable[each.name].path} has the same name and comes first."))
+            first = usable[each.name]
+            fault = Fault(each.path, f"{first.path} has the same name and comes first.")
+            (shadowed if first.source == "yours" else faults).append(fault)
         else:
             usable[each.name] = each
-    return Skills(tuple(usable.values()), tuple(faults))
+    return Skills(tuple(usable.values()), tuple(faults), tuple(shadowed))
 
 
 def _below(base: str, folder: str, source: str, shown: str) -> Iterator[Skill | Fault]:
@@ -101,8 +108,8 @@ def _below(base: str, folder: str, source: str, shown: str) -> Iterator[Skill | 
         match leaf:
             case None:
                 yield Fault(os.path.join(shown, name), f"It has no {FILE}.")
-            case Unread(what=what):
-                yield Fault(path, what)
+            case Unread(why=why):
+                yield Fault(path, why[0].upper() + why[1:])
             case Leaf(text=text):
                 yield read_skill(text, name, path, source)
     if len(folders) > _MOST_SKILLS:
@@ -124,15 +131,18 @@ def _fixed(machine: Machine) -> tuple[object, ...]:
 
 def joined_words(ground: GroundSet) -> str:
     """What joined, for a line to a person; empty: nothing."""
-    words = [
-        each.path if each.kind == "skills" else f"{each.path} ({size(len(each.text.encode()))})"
-        for each in ground.joined
-    ]
+    words = [each.path if each.kind == "skills" else f"{each.path} ({_told(each)})" for each in ground.joined]
     return f"told {', '.join(words)}" if words else ""
 
 
-async def set_ground(log: Log, launch: Launch, machine: Machine) -> tuple[str, ...]:
-    """Record where the session begins, once; sentences for a person on what did not join.
+def _told(each: Joined) -> str:
+    """How much of a file is told."""
+    told = size(len(each.text.encode()))
+    return f"{told} of {size(each.size)}" if each.size else told
+
+
+async def set_ground(log: Log, launch: Launch, machine: Machine) -> Found:
+    """Record where the session begins, once; what was found for it.
 
     Raises:
         SessionError: the record can no longer be written.
@@ -144,10 +154,10 @@ async def set_ground(log: Log, launch: Launch, machine: Machine) -> tuple[str, .
         chosen = view.settings.models.get("main")
         window = chosen.window if chosen is not None else None
         workspace = Path(view.started.workspace)
-        found = await asyncio.to_thread(find_joined, workspace, skills_folder(), kinds, window)
+        found = await asyncio.to_thread(find_joined, workspace, skills_folder(launch.environ), kinds, window)
         wanted = GroundSet(machine, found.joined, view.purse.cap, view.settings.limits.due, kinds)
     else:
         wanted = ground_again(ground, machine, launch.join)
     if wanted != ground:
         await log.add(wanted)
-    return found.notes
+    return found

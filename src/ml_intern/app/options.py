@@ -59,6 +59,11 @@ class Option(Struct, frozen=True):
     many: bool = False
 
     @property
+    def example(self) -> str:
+        """A value, as it stands in TOML."""
+        return _EXAMPLES.get(self.name) or _EXAMPLES[self.form]
+
+    @property
     def field(self) -> str:
         """Its name among the flags."""
         return self.flag.removeprefix("--").replace("-", "_")
@@ -163,11 +168,15 @@ def _size(text: str, origin: str) -> int:
     return found
 
 
-def _truth(text: str, origin: str) -> bool:
+def _truth(text: str, origin: str, words: tuple[str, str] = ("true", "false")) -> bool:
     word = text.strip().lower()
     if word not in _TRUTHS:
-        raise BadSettings(f"{origin} {text} is neither true nor false.", "Write true or false.")
+        raise BadSettings(f"{origin} {text} is neither {words[0]} nor {words[1]}.", f"Write {' or '.join(words)}.")
     return _TRUTHS[word]
+
+
+def _switch(text: str, origin: str) -> bool:
+    return _truth(text, origin, ("on", "off"))
 
 
 def _names(text: str, origin: str) -> tuple[str, ...]:
@@ -229,6 +238,8 @@ def _kinds(text: str, origin: str) -> tuple[Kind, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names in ([], ["none"]):
         return ()
+    if "none" in names:
+        raise BadSettings(f"{origin} {text}: none stands alone.", "Write none, or name what is to join.")
     for name in names:
         if name not in KINDS:
             raise BadSettings(f"{origin}: nothing that is called {name!r} can join.", nearest(name, (*KINDS, "none")))
@@ -247,7 +258,7 @@ OPTIONS: tuple[Option, ...] = (
            "--model", "trusted", _text),
     Option("fallback", "names", "Models that are asked, in order, where the one before fails for good.",
            "ML_INTERN_FALLBACK", "--fallback", "trusted", _models, shown=", ".join, many=True),
-    Option("models.main", "names", "The model and its fallbacks in one list; `model` and `fallback` go before it.",
+    Option("models.main", "names", "The model and its fallbacks in one list, instead of `model` and `fallback`.",
            "ML_INTERN_MAIN_MODEL", "--main-model", "trusted", _models, shown=", ".join, many=True),
     Option("effort", ", ".join(EFFORTS), "How much models are to think (default: as each does by itself).",
            "ML_INTERN_EFFORT", "--effort", "trusted", _effort),
@@ -285,10 +296,34 @@ OPTIONS: tuple[Option, ...] = (
     Option("guards.stall", "number, or off", "Steps without a changed file or plan or anything new until a guard "
            "speaks up.", "ML_INTERN_GUARD_STALL", "--guard-stall", "lower", _patience, "30", _patience_shown),
     Option("guards.plan", "on or off", "Whether the model is reminded of open items of its plan at a turn's end.",
-           "ML_INTERN_GUARD_PLAN", "--guard-plan", "on", _truth, "on", lambda value: "on" if value else "off"),
+           "ML_INTERN_GUARD_PLAN", "--guard-plan", "on", _switch, "on", lambda value: "on" if value else "off"),
     Option("offline", "true or false", "Whether commands reach no host at all and packages come from the cache.",
            "ML_INTERN_OFFLINE", "--offline", "on", _truth, "false", lambda value: "true" if value else "false"),
 )  # fmt: skip
+
+_EXAMPLES = {
+    "model": "'hf/openai/gpt-oss-120b'",
+    "base_url": "'http://127.0.0.1:8000/v1'",
+    "tools": "['NAME', 'NAME']",
+    "names": "['hf/openai/gpt-oss-120b']",
+    ", ".join(EFFORTS): f"'{EFFORTS[-1]}'",
+    "as effort": f"'{EFFORTS[-1]}'",
+    "IN/OUT": "'0.6/2.2'",
+    "name": "'acme'",
+    "plan, ask, auto or yolo": f"'{MODES[1]}'",
+    "deny or hold": f"'{ON_ASK[-1]}'",
+    "USD": "'5.00'",
+    "number": "100",
+    "0.8, 80%": "0.8",
+    "90s, 15m, 2h": "'15m'",
+    "800MB, 20GB": "'20GB'",
+    "text or @FILE": "'@notes.md'",
+    "names, or none": f"['{KINDS[0]}', '{KINDS[-1]}']",
+    "number, or off": "5",
+    "on or off": "true",
+    "true or false": "true",
+}
+"""By name, else by form."""
 
 BY_NAME = {option.name: option for option in OPTIONS}
 

@@ -44,11 +44,14 @@ def find_places(environ: Mapping[str, str] = os.environ) -> Places:
 def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
     """The user's own settings, whether they are there or not; ML_INTERN_CONFIG names another file."""
     given = environ.get(CONFIG_VARIABLE)
-    return (
-        Path(given).absolute() if given else Path(PlatformDirs(APP, appauthor=False).user_config_dir) / "settings.toml"
-    )
+    return Path(given).absolute() if given else _configuration(environ) / "settings.toml"
 
 
-def skills_folder() -> Path:
+def skills_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where this user keeps skills for all workspaces, whether it is there or not."""
-    return Path(PlatformDirs(APP, appauthor=False).user_config_dir) / "skills"
+    return _configuration(environ) / "skills"
+
+
+def _configuration(environ: Mapping[str, str]) -> Path:
+    given = environ.get("XDG_CONFIG_HOME", "")
+    return Path(given) / APP if os.path.isabs(given) else Path(PlatformDirs(APP, appauthor=False).user_config_dir)

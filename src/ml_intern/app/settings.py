@@ -15,7 +15,7 @@ from ml_intern.app.attached import Attached, read_images
 from ml_intern.app.deadline import due_of
 from ml_intern.app.grants import check_end
 from ml_intern.app.options import BY_NAME, MODES, ON_ASK, OPTIONS, ROLES, Value, seconds_of
-from ml_intern.app.sources import Said
+from ml_intern.app.sources import Said, refuse_two_chains
 from ml_intern.base.errors import BadSettings
 from ml_intern.base.money import Micro
 from ml_intern.base.text import one_line
@@ -32,6 +32,8 @@ DEFAULT_STEPS = int(BY_NAME["max_steps"].default)
 
 _MOST_TEXT = 100_000
 _SHOWN_CHARS = 200
+_OTHER_WAYS = {"models.main": ("model", "fallback"), "model": ("models.main",)}
+"""Settings of which a value says what this one does."""
 
 
 class Launch(Struct, frozen=True):
@@ -166,10 +168,10 @@ def make_launch(flags: Flags, environ: Mapping[str, str] = os.environ, now_ms: i
 
 def main_of(value: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...] | None]:
     """The main model and what follows it, of values by name: `models.main` says both at once, after the others."""
-    model, *rest = value["models.main"] or (None,)
-    if value["model"] is not None:
-        return value["model"], value["fallback"]
-    return model, value["fallback"] if value["fallback"] is not None or model is None else tuple(rest)
+    first, *rest = value["models.main"] or (None,)
+    model = value["model"] or first
+    fallback = tuple(rest) if first is not None and model == first else None
+    return model, value["fallback"] if value["fallback"] is not None else fallback
 
 
 def by_role(value: Mapping[str, Value], table: str) -> dict[Role, Value]:
@@ -205,15 +207,21 @@ def said_aloud(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
     Raises:
         BadSettings: a value is wrong.
     """
-    found: dict[str, Said] = {}
+    flagged: dict[str, Said] = {}
+    variables: dict[str, Said] = {}
     for option in OPTIONS:
         given = flags.get(option.field)
         given = ",".join(cast("tuple[str, ...]", given)) or None if isinstance(given, tuple) else given
         variable = next((name for name in (option.variable, option.alias) if environ.get(name)), option.variable)
-        text, origin = (str(given), option.flag) if given is not None else (environ.get(variable), "")
-        if text is not None and (text or origin):
-            found[option.name] = Said(option.parse(text, origin or variable), origin or variable)
-    return found
+        if given is not None:
+            flagged[option.name] = Said(option.parse(str(given), option.flag), option.flag)
+        elif text := environ.get(variable):
+            variables[option.name] = Said(option.parse(text, variable), variable)
+    refuse_two_chains(flagged)
+    refuse_two_chains(variables)
+    # A flag wins over a variable that says the same in the other way, too.
+    over = [name for flag, names in _OTHER_WAYS.items() if flag in flagged for name in names]
+    return {**{name: said for name, said in variables.items() if name not in over}, **flagged}
 
 
 def read_text(given: str, folder: Path) -> str:

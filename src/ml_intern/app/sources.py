@@ -96,7 +96,30 @@ def parsed(path: Path, origin: Origin, data: bytes) -> Source:
     rules = tuple(_rules(given, lines, origin))
     hooks = hooks_of(given.pop(HOOKS, []), lambda number: lines.where(HOOKS, number), origin)
     values = {name: _said(name, value, lines) for name, value in given.items() if not name.startswith("rules.")}
+    refuse_two_chains(values)
     return Source(path, hashlib.sha256(data).hexdigest(), values, rules, hooks)
+
+
+def refuse_two_chains(values: Mapping[str, Said]) -> None:
+    """Flags, variables and files each may name the models of `main` in either of two ways, as long as both say the
+    same: to choose between them would be to drop one in silence.
+
+    Raises:
+        BadSettings: they differ.
+    """
+    whole = values.get("models.main")
+    if whole is None:
+        return
+    first, *rest = whole.value
+    for name, wanted in (("model", first), ("fallback", tuple(rest))):
+        said = values.get(name)
+        if said is not None and said.value != wanted:
+            what = f"{_origin('models.main', whole)} and {_origin(name, said)} say different things of the main model."
+            raise BadSettings(what, "Keep one of them.")
+
+
+def _origin(name: str, said: Said) -> str:
+    return f"{said.origin} {name}" if ":" in said.origin else said.origin
 
 
 class _Lines(Struct, frozen=True):
@@ -146,7 +169,8 @@ def _said(name: str, value: Toml, lines: _Lines) -> Said:
         case _:
             text = None
     if text is None:
-        raise BadSettings(f"{where}: {name} takes {option.form}.", f"Write {name.rpartition('.')[2]} = ... so.")
+        remedy = f"Write {name.rpartition('.')[2]} = {option.example}, for example."
+        raise BadSettings(f"{where}: {name} takes {option.form}.", remedy)
     return Said(option.parse(text, f"{where} {name}"), where)
 
 

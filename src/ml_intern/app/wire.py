@@ -79,6 +79,10 @@ async def _nothing() -> list[tuple[str, str]]:
     return []
 
 
+async def _none_is_slow(_patience_s: float) -> list[str]:
+    return []
+
+
 class Opened(Struct, frozen=True):
     """A session that this process owns, one line about it for a person, and one about settings that do not count."""
 
@@ -95,6 +99,10 @@ class Opened(Struct, frozen=True):
     """Lets other processes say something or stop it, for as long as the block lasts."""
     halted: Callable[[], frozenset[str]] = frozenset
     """Ids of commands in the background that a stop has ended."""
+    hint: str = ""
+    """What a person may want to know, unless they asked for quiet."""
+    slow: Callable[[float], Awaitable[list[str]]] = _none_is_slow
+    """Waits so many seconds for what the end waits for; the names of what takes longer."""
 
 
 @asynccontextmanager
@@ -123,33 +131,36 @@ async def open_session(
         session = await resolve(store, resume) if resume is not None else ""
         launch, note = await _settled(launch, store, session) if played is None else (launch, "")
         await asyncio.to_thread(_require_room, launch, places.data, session)
-        players_of = await cast(launch, {}, played, players) if not session else None
+        players_of = await cast(launch, (), played, players) if not session else None
         walls = await probing
         session = session or await _begun(store, launch, places)
         owner = await take(store, session, door, force=take_over)
         stack.callback(owner.release)
         folder = session_folder(places.data, session)
         log = await _open_log(stack, owner, launch, folder)
-        players_of = players_of or await cast(launch, log.view.settings.models, played, players)
+        players_of = players_of or await cast(launch, log.view.settings.chosen, played, players)
         blobs = Blobs(folder / "blobs", log.secrets)
         models = await _models(stack, players_of, blobs, log)
         commands = await asyncio.to_thread(_commands, launch, folder, walls, log.secrets)
         workshop = await asyncio.to_thread(_workshop, log, owner.journal, launch, places, commands)
         stack.push_async_callback(_put_away, workshop, log)
-        tools = _make_tools(replace(workshop, sees=players_of.main.sees), _hooks(stack, launch, log))
+        hooks = _hooks(stack, launch, log)
+        tools = _make_tools(replace(workshop, sees=players_of.main.sees), hooks)
         for event in settings_events(log.view, launch, [each.event for each in players_of.now.values()], tools.all):
             await log.add(event)
-        notes = (note, players_of.note, *await set_ground(log, launch, await looking))
-        opened = _assemble(log, models, tools, _scene(walls, launch), _day(stack, store, log, launch))
+        found = await set_ground(log, launch, await looking)
+        opened = await _assemble(log, models, tools, _scene(walls, launch), _day(stack, store, log, launch))
         yield Opened(
             opened,
             _summary(log.view, walls),
-            "\n".join(filter(None, notes)),
+            "\n".join(filter(None, (note, players_of.note, *found.notes))),
             tools.watch.left,
             await _keep_images(launch, blobs),
             players_of.told,
             lambda: entrance(opened, folder),
             tools.watch.halted,
+            found.hint,
+            hooks.slow if isinstance(hooks, Hooks) else _none_is_slow,
         )
 
 
@@ -257,7 +268,7 @@ def _commands(launch: Launch, folder: Path, walls: Probe, secrets: Secrets) -> C
 
 
 def _roots(launch: Launch, workspace: Path, places: Places, folder: Path) -> Roots:
-    own = [str(skills_folder())] if launch.join is None or "skills" in launch.join else []
+    own = [str(skills_folder(launch.environ))] if launch.join is None or "skills" in launch.join else []
     also_read = (*variables.ca_files(launch.environ), *own)
     roots = session_roots(workspace, folder, places.environments, also_read=also_read)
     keys, place = (os.path.realpath(each) for each in (login.folder(launch.environ), workspace))
@@ -315,12 +326,13 @@ def _hooks(stack: AsyncExitStack, launch: Launch, log: Log) -> Gate:
     return hooks
 
 
-def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: DayPurse) -> Session:
+async def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: DayPurse) -> Session:
     live, watch = Live(), tools.watch
     seen = tuple(seen_tools(tools.all, log.view.settings.rules.tools))
     registry = Registry(seen)
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
-    head = Head(main_prompt(log.view, replace(scene, abilities=abilities_of(registry))), specs)
+    prompt = await asyncio.to_thread(main_prompt, log.view, replace(scene, abilities=abilities_of(registry)))
+    head, aside = Head(prompt, specs), await asyncio.to_thread(compaction_head)
     notices = Notices(log)
 
     async def news(lane: str, tell: Tell) -> bool:
@@ -329,7 +341,7 @@ def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: DayPur
 
     clock = SystemClock()
     first: dict[Role, Model] = {role: chain[0].model for role, chain in models.items()}
-    asker = Asker(log, live, clock, first, {"main": head, ROLE: compaction_head()}, day, models)
+    asker = Asker(log, live, clock, first, {"main": head, ROLE: aside}, day, models)
     road = Road(log, live, clock, registry, day, gate=tools.gate)
     worker = Worker(log, asker, road, clock, news, running=watch.left)
     tools.lanes.furnish(Crew(worker, seen, scene.walls))

@@ -21,7 +21,7 @@ _USAGE = "Write it as: ml-intern forward [ID|last] PORT [--to PORT]."
 
 
 def forward(what: tuple[str, ...], to: int | None) -> Exit:
-    """Forward a port until Ctrl+C or the session's end; without one, list those that listen."""
+    """Forward a port until Ctrl+C or until nothing of the session runs; without one, list those that listen."""
     try:
         asyncio.run(_forward(*_parsed(what), to))
     except MlInternError as error:

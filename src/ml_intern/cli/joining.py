@@ -18,7 +18,7 @@ def skills(cwd: str | None, as_json: bool) -> None:
 @click.command()
 @click.option("--cwd", metavar="FOLDER", help="The workspace (default: here).")
 @click.option("--edit", is_flag=True, help="Open it in $EDITOR.")
-@click.option("--clear", is_flag=True, help="Begin anew; the old one is kept as MEMORY.md.old.")
+@click.option("--clear", is_flag=True, help="Begin anew; the old one is kept as MEMORY.md.old (.old2, ...).")
 def memory(cwd: str | None, edit: bool, clear: bool) -> None:
     """Show the workspace's MEMORY.md: what sessions here found to work and to fail."""
     from ml_intern.cli import memory as door

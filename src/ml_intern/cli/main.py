@@ -197,8 +197,8 @@ def say(session: str, text: str | None, after: bool, name: str) -> None:
 def stop(session: str, commands: bool) -> None:
     """Stop what a session is doing that another process is running, as Ctrl+C there does.
 
-    Commands of the present step end. Those that earlier steps left running in the background go on, up to their own
-    deadline; `resume` finds them again.
+    Commands of the present step end, those it left in the background, too. Those that earlier steps left running go on,
+    up to their own deadline; `resume` finds them again, `--commands` ends them.
     """
     from ml_intern.cli import steer
 
@@ -239,10 +239,11 @@ def show(session: str, **wanted: Any) -> None:
 def forward(what: tuple[str, ...], to: int | None) -> None:
     """Reach a server that a command of a running session started inside the sandbox: TensorBoard, gradio, vite.
 
-    PORT is seen at http://127.0.0.1:PORT of this machine, by your own user alone, until Ctrl+C or the session's end.
-    Without PORT it lists the ports on which commands listen. Pages that you open there are the agent's and run in your
-    browser, outside the sandbox: they can send what they hold anywhere, and are given your browser's cookies of
-    127.0.0.1, unless you take a private window.
+    PORT is seen at http://127.0.0.1:PORT of this machine, by your own user alone, until Ctrl+C here, or until nothing
+    of the session runs any more: a stop of the session ends what its present step began, earlier commands go on until
+    `ml-intern stop ID --commands`. Without PORT it lists the ports on which commands listen. Pages that you open there
+    are the agent's and run in your browser, outside the sandbox: they can send what they hold anywhere, and are given
+    your browser's cookies of 127.0.0.1, unless you take a private window.
     """
     from ml_intern.cli import forward as door
 

@@ -1,7 +1,9 @@
 """`ml-intern memory`: what the workspace's memory holds, for a person to read, change or clear. Knows no session."""
 
+import itertools
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 from ml_intern.agent.prompt import MEMORY
 from ml_intern.app.settings import workspace_of
 from ml_intern.base.errors import BadSettings
-from ml_intern.base.text import visible
+from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.streams import complain
 from ml_intern.sandbox.leaves import Leaf, Unread, read_leaf
@@ -53,6 +55,7 @@ def _edit(path: Path) -> Exit:
     if not editor:
         raise BadSettings("No editor is set.", f"Set EDITOR, or change {path} yourself.")
     _refuse_link(path)
+    command = _command(editor)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(_HEAD)
@@ -61,16 +64,33 @@ def _edit(path: Path) -> Exit:
     except OSError as error:
         raise BadSettings(f"{path} cannot be made: {error.strerror}.", "Look at who owns the folder.") from error
     try:
-        done = subprocess.run([*shlex.split(editor), str(path)], check=False)
-    except (OSError, ValueError) as error:
-        raise BadSettings(f"The editor {editor} could not be started ({error}).", "Set EDITOR to one.") from error
+        done = subprocess.run([*command, str(path)], check=False)
+    except OSError as error:
+        what = f"The editor {command[0]} could not be started: {error.strerror}."
+        raise BadSettings(what, "Set EDITOR to one that can.") from error
+    if done.returncode:
+        sys.stderr.write(f"ml-intern: The editor {visible_line(command[0])} ended with code {done.returncode}.\n")
     return Exit.DONE if done.returncode == 0 else Exit.FAILED
 
 
-def _clear(path: Path) -> Exit:
-    old = path.with_name(f"{path.name}.old")
+def _command(editor: str) -> list[str]:
+    """The words of `editor`, whose program is there: no memory is begun for one that is not."""
     try:
-        path.replace(old)
+        command = shlex.split(editor)
+    except ValueError as error:
+        raise BadSettings(f"The editor {editor} cannot be read: {error}.", "Set EDITOR to a command.") from error
+    if not command or shutil.which(command[0]) is None:
+        name = command[0] if command else editor
+        raise BadSettings(f"The editor {name} is not there.", "Set EDITOR to one that is.")
+    return command
+
+
+def _clear(path: Path) -> Exit:
+    if path.is_dir() and not path.is_symlink():
+        raise BadSettings(f"{path} is a folder, no memory.", "Move it away yourself.")
+    old = _free(path.with_name(f"{path.name}.old"))
+    try:
+        path.rename(old)
     except FileNotFoundError:
         sys.stderr.write(f"{path} is not there: nothing is remembered.\n")
         return Exit.DONE
@@ -78,6 +98,12 @@ def _clear(path: Path) -> Exit:
         raise BadSettings(f"{path} cannot be cleared: {error.strerror}.", "Look at who owns the folder.") from error
     sys.stdout.write(f"Cleared. What it held is kept in {old}.\n")
     return Exit.DONE
+
+
+def _free(old: Path) -> Path:
+    """`old`, or, where an earlier memory is kept there, the next number of it."""
+    names = (old if number == 1 else old.with_name(f"{old.name}{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _refuse_link(path: Path) -> None:

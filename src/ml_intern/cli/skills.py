@@ -27,8 +27,8 @@ def show(cwd: str | None, as_json: bool) -> Exit:
     lines = _json(found) if as_json else _table(found)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if not as_json:
-        told = [f"left out: {each.path}: {each.what}" for each in found.faults]
-        if not found.usable and not found.faults:
+        told = [f"left out: {each.path}: {each.what}" for each in (*found.faults, *found.shadowed)]
+        if not found.usable and not told:
             told = [
                 f"No skills: put folders with a SKILL.md into .agents/skills of the workspace, or {skills_folder()}."
             ]
@@ -44,5 +44,5 @@ def _table(found: Skills) -> list[str]:
 
 def _json(found: Skills) -> list[str]:
     rows = [*({**asdict(each), "fault": None} for each in found.usable)]
-    faults = [{"name": None, "path": each.path, "fault": each.what} for each in found.faults]
+    faults = [{"name": None, "path": each.path, "fault": each.what} for each in (*found.faults, *found.shadowed)]
     return [json.dumps(row, ensure_ascii=False) for row in (*rows, *faults)]

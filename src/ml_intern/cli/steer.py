@@ -12,7 +12,9 @@ from ml_intern.base.errors import BadSettings, MlInternError, SessionBusy, Sessi
 from ml_intern.base.ids import new_id
 from ml_intern.base.text import visible_line
 from ml_intern.headless.exits import Exit
+from ml_intern.headless.report import follow_ups
 from ml_intern.headless.streams import complain
+from ml_intern.record.view import MAIN, View, fold
 from ml_intern.session.entrance import Absent, Sent, deliver
 
 
@@ -59,13 +61,24 @@ async def _stop(session: str, *, commands: bool) -> None:
     found = await _send(session, Sent("stop", new_id(), commands=commands))
     if not isinstance(found, Absent):
         _tell(f"{found}: stopped. Go on with: ml-intern resume {found}")
+        if later := await _queued(found):
+            _tell(f"{follow_ups(later)} said before: heard after that.")
         return
     if not commands:
-        remedy = "What it left running in the background ends with --commands."
+        remedy = f"What it left running in the background ends with: ml-intern stop {found.session} --commands"
         raise BadSettings(f"Session {found.session} is not running.", remedy)
     async with open_house() as house:
         ended = await house.end_commands(found.session)
     _tell(f"{found.session}: {ended or 'no'} command{'' if ended == 1 else 's'} ended.")
+
+
+async def _queued(session: str) -> int:
+    """How many follow-ups wait for the end of a turn."""
+    view = View()
+    async with open_reading() as reading:
+        for entry in await reading.entries(session):
+            view = fold(view, entry)
+    return view.lane(MAIN).turn.queued
 
 
 async def _send(session: str, sent: Sent) -> str | Absent:

@@ -5,7 +5,8 @@ knows no tool.
 from typing import TextIO, assert_never
 
 from ml_intern.base.money import Micro, show
-from ml_intern.base.text import one_line, visible_line
+from ml_intern.base.text import one_line, size, visible, visible_line
+from ml_intern.headless.report import follow_ups
 from ml_intern.headless.streams import tell
 from ml_intern.record.display import (
     DiffDisplay,
@@ -32,12 +33,26 @@ from ml_intern.record.events import (
     ToolFinished,
     ToolHeld,
     TurnEnded,
+    UserSaid,
 )
 from ml_intern.record.hooks import HookRan
 from ml_intern.record.messages import Usage
 from ml_intern.record.view import MAIN
 
 WIDTH = 100
+_BYTES_A_TOKEN = 3.5
+_TOO_LONG = (
+    "  prompt: your message alone ({size}) was longer than the model's window, so the model sees its beginning and its "
+    "end only; put what is long into a file of the workspace and name that, or choose a --model with a larger window"
+)
+_TOLD_OF = {
+    "silence": "empty reply",
+    "unfinished": "open plan",
+    "truncated": "cut reply",
+    "malformed": "calls that do not fit",
+    "ground": "what changed",
+}
+"""What the model is told of, where the name in the record is not what a person would call it."""
 _BOXES = {"pending": "[ ]", "in_progress": "[>]", "completed": "[x]"}
 
 
@@ -52,10 +67,12 @@ class Progress:
         self._whole = whole
         self._steps: dict[str, int] = {}
         self._failed: dict[str, ModelFailed] = {}
+        self._cleared: dict[str, set[int]] = {}
+        self._prompt = _Prompt()
 
     def read(self, entry: Entry) -> None:
         """Write what `entry` says to a person, if anything."""
-        lines = [*self._failure(entry), *self._lines(entry)]
+        lines = [*self._failure(entry), *self._clearing(entry), *self._lines(entry), *self._prompt.read(entry)]
         text = "".join(f"{lane_mark(entry.lane)}{visible_line(line)}\n" for line in lines)
         if text and self._stream is None:
             tell(text)
@@ -74,6 +91,15 @@ class Progress:
             return []
         return [f"  model: {failed.what}" + ("" if failed.transient else f" {failed.remedy}")]
 
+    def _clearing(self, entry: Entry) -> list[str]:
+        """What was cleared just before `event`: room is often made in several rounds, which are one line."""
+        if isinstance(entry.event, Cleared):
+            self._cleared[entry.lane] = self._cleared.get(entry.lane, set()) | set(entry.event.entries)
+            return []
+        many = len(self._cleared.pop(entry.lane, ()))
+        what = "1 old answer as a reference" if many == 1 else f"{many} old answers as references"
+        return [f"  cleared: the model sees {what}"] if many else []
+
     def _lines(self, entry: Entry) -> list[str]:
         event, brief = entry.event, entry.lane != MAIN and not self._whole
         match event:
@@ -84,14 +110,50 @@ class Progress:
                 return [_replied(step, event, with_calls=brief)]
             case ToolFinished(outcome="ok") | Nudged() if brief:
                 return []
+            case TurnEnded(reason=reason, what=what) if reason != "done" and entry.lane != MAIN:
+                return [f"{reason}: {what}".rstrip()]
             case _:
                 return _other_lines(event)
 
 
+class _Prompt:
+    """What was said last, and whether it alone is more than the model can be shown."""
+
+    def __init__(self) -> None:
+        self._said: tuple[int, str] | None = None
+        self._replied = False
+        self._window: int | None = None
+
+    def read(self, entry: Entry) -> list[str]:
+        """The line about a prompt that did not fit, when it is cut."""
+        if entry.lane != MAIN:
+            return []
+        match entry.event:
+            case ModelChosen(role="main", window=window):
+                self._window = window
+            case UserSaid(text=text):
+                self._said, self._replied = (entry.seq, text), False
+            case ModelReplied(role=role):
+                self._replied = self._replied or role != "compaction"
+            case Compacted(upto=upto, summary=summary) if self._said is not None and self._said[0] <= upto:
+                text = self._said[1]
+                if self._is_too_long(text) and visible(text) not in summary:
+                    self._said = None
+                    return [_TOO_LONG.format(size=size(len(text.encode())))]
+            case _:
+                pass
+        return []
+
+    def _is_too_long(self, text: str) -> bool:
+        """Cut before any reply it was what did not fit; a server that cuts in silence replies all the same."""
+        return not self._replied or (self._window is not None and len(text.encode()) > self._window * _BYTES_A_TOKEN)
+
+
 def _other_lines(event: Event) -> list[str]:
     match event:
-        case LaneOpened(task=task, max_steps=most):
-            return [f"begins, {most} step{'' if most == 1 else 's'} at most: {one_line(task, WIDTH)}"]
+        case LaneOpened(task=task, max_steps=most, budget=budget):
+            share = f" and {show(Micro(budget))}" if budget is not None else ""
+            return [f"begins, {most} step{'' if most == 1 else 's'}{share} at most: {one_line(task, WIDTH)}"]
         case RetryPlanned(failures=failures):
             return [f"  asking again (failure {failures} in a row)"]
         case ModelChosen():
@@ -101,13 +163,14 @@ def _other_lines(event: Event) -> list[str]:
         case ToolHeld(reason=reason, display=display):
             return [f"  held    {_title(display)}: it {reason}"]
         case Nudged(guard=guard, text=text):
-            return [f"  {guard}: {one_line(text, WIDTH)}"]
+            return [f"  told the model ({_TOLD_OF.get(guard, guard)}): {one_line(text, WIDTH)}"]
         case HookRan(fault=fault) if fault:
             return [f"  hook    {fault}"]
         case Paused(guard=guard, what=what):
             return [f"  {guard}: paused. {what}"]
-        case TurnEnded(reason=reason, what=what, remedy=remedy) if reason != "done":
-            return [f"{reason}: {what} {remedy}".rstrip()]
+        case TurnEnded(reason=reason, what=what, remedy=remedy, waiting=later) if reason != "done":
+            waits = f" {follow_ups(later)} said before: heard after that." if later else ""
+            return [f"{reason}: {what} {remedy}".rstrip() + waits]
         case _:
             return _room_lines(event)
 
@@ -116,9 +179,6 @@ def _room_lines(event: Event) -> list[str]:
     match event:
         case Compacted(upto=upto):
             return [f"  compacted: the model sees entries up to {upto} as a summary"]
-        case Cleared(entries=entries):
-            many = len(entries)
-            return [f"  cleared: the model sees {many} old answer{'' if many == 1 else 's'} as references"]
         case _:
             return []
 
@@ -145,10 +205,11 @@ def _replied(step: int, event: ModelReplied, *, with_calls: bool) -> str:
 def _chosen(event: ModelChosen) -> str:
     """Who answers from here on; where it was not a person's choice, why."""
     role = "" if event.role == "main" and event.why else f" ({event.role})"
+    others = [each for each in event.chain if each != event.model]
     facts = (
         f"model{role}: {event.model}{' answers from here on' if event.why else ''}, paid by {event.payer}",
         f"effort {event.effort}" if event.effort else "",
-        f"chain {', '.join(event.chain)}" if event.chain and not event.why else "",
+        f"falls back to {', '.join(others)}" if others and not event.why else "",
     )
     line = ", ".join(filter(None, facts))
     return f"  {line}. {event.why}" if event.why else line

@@ -107,7 +107,8 @@ def lane_lines(view: View) -> list[str]:
         tokens = f"{spent.prompt:,}+{spent.output:,} tokens ({spent.cached:,} cached)"
         steps = f"{spent.steps} step{'' if spent.steps == 1 else 's'}"
         what = f": {one_line(opened.task, _TASK_CHARS)}" if opened is not None else ""
-        lines.append(f"lane {name}, {_state(lane)}, {steps}, {tokens}, {show(Micro(spent.cost))}{what}")
+        who = "main agent" if opened is None else f"sub-agent {name}"
+        lines.append(f"{who}, {_state(lane)}, {steps}, {tokens}, {show(Micro(spent.cost))}{what}")
     return [visible_line(line) for line in lines]
 
 
@@ -141,14 +142,20 @@ def left_lines(left: list[tuple[str, str]], code: Exit, halted: frozenset[str] =
     return [f"background command {key} {fates[key]}: {visible_line(command)}" for key, command in left]
 
 
+def follow_ups(many: int) -> str:
+    """So many messages that were said with --after."""
+    return f"{many} follow-up{'' if many == 1 else 's'}"
+
+
 def _effect_line(effect: Effect) -> str:
-    return f"{type(effect).__name__.lower()} {json.dumps(asdict(effect), ensure_ascii=False)}"
+    told = {name: value for name, value in asdict(effect).items() if value != ""}
+    return f"{type(effect).__name__.lower()} {json.dumps(told, ensure_ascii=False)}"
 
 
 def as_json(view: View, tally: Tally, code: Exit, seconds: float) -> str:
     """One JSON object: the documented result of `--output-format json`, and the last line of `stream-json`."""
-    ended = view.lane(MAIN).turn.ended
-    chosen = view.settings.models.get("main")
+    turn, chosen = view.lane(MAIN).turn, view.settings.models.get("main")
+    why = turn.paused if code is Exit.HELD else turn.ended
     held = [key for lane in view.lanes.values() for key, each in lane.calls.items() if each.state == "held"]
     return json.dumps(
         {
@@ -157,8 +164,8 @@ def as_json(view: View, tally: Tally, code: Exit, seconds: float) -> str:
             "result": code.name.lower(),
             "exit_code": int(code),
             "text": tally.text,
-            "what": ended.what if ended is not None and code is not Exit.HELD else "",
-            "remedy": ended.remedy if ended is not None and code is not Exit.HELD else "",
+            "what": why.what if why is not None else "",
+            "remedy": why.remedy if why is not None else "",
             "model": chosen.model if chosen is not None else "",
             "steps": tally.steps,
             "prompt_tokens": tally.prompt_tokens,
@@ -184,7 +191,11 @@ def closing_line(view: View, tally: Tally, seconds: float) -> str:
     session = view.started.session if view.started is not None else ""
     cap = show(Micro(view.purse.cap or 0))
     spent = show(Micro(view.purse.spent))
-    cached = f" ({100 * tally.cached_share:.0f} % of the prompts cached)" if tally.cached_tokens else ""
+    cached = (
+        f" ({100 * tally.cached_tokens // tally.prompt_tokens} % of the prompts cached)"
+        if tally.cached_tokens and tally.prompt_tokens
+        else ""
+    )
     tokens = f"{tally.prompt_tokens:,}+{tally.output_tokens:,} tokens{cached}"
     steps = f"{tally.steps} step{'' if tally.steps == 1 else 's'}"
     return f"{steps}, {seconds:.1f} s, {tokens}, {spent} of {cap} spent; session {session}"

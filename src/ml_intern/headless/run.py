@@ -18,7 +18,7 @@ from ml_intern.base.ids import new_id
 from ml_intern.base.text import visible, visible_line
 from ml_intern.headless.exits import Exit, exit_of
 from ml_intern.headless.progress import Progress
-from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines, left_lines
+from ml_intern.headless.report import Tally, answer, as_json, closing_line, follow_ups, held_lines, left_lines
 from ml_intern.headless.streams import complain, encoded, tell, write
 from ml_intern.record.codec import encode
 from ml_intern.record.commands import Answer, Lift, Permit, Say, Stop
@@ -29,6 +29,7 @@ from ml_intern.record.view import MAIN, View
 from ml_intern.session.session import Session
 
 _MORE = ("With --times N the next N calls like it are allowed, too; with --always-this-session all of them.",)
+_SLOW_S = 1.0
 CONTINUE = "Go on from where the last turn ended."
 
 OutputFormat = Literal["text", "json", "stream-json"]
@@ -83,12 +84,14 @@ async def _run(run: Run, opener: Opener) -> Exit:
         if opened.note:
             tell(f"{visible(opened.note)}\n")
         if not run.quiet:
-            tell(f"{visible_line(opened.summary)}\n")
+            tell("".join(f"{visible_line(line)}\n" for line in (opened.hint, opened.summary) if line))
             session.log.read_with(Progress().read)
         if run.output == "stream-json":
             session.log.read_with(_write_line)
         await _answer_held(session, run.answers)
         await _say(session, run, opened.images)
+        if (later := session.log.view.lane(MAIN).turn.queued) and not run.quiet:
+            tell(f"{follow_ups(later)} said before the stop: heard when this turn is over.\n")
 
         def left_open(code: Exit) -> None:
             _report(run, session.log.view, tally, code, time.monotonic() - begun)
@@ -97,6 +100,8 @@ async def _run(run: Run, opener: Opener) -> Exit:
         left, learned = await opened.background(), opened.learned()
         tally.text = answer(session.log.view)
         seconds = time.monotonic() - begun
+        if slow := await opened.slow(_SLOW_S):
+            tell("".join(f"Waiting for {visible_line(each)}.\n" for each in slow))
     _report(run, session.log.view, tally, code, seconds)
     told = [] if run.quiet else [visible_line(line) for line in learned]
     tell("".join(f"{line}\n" for line in (*told, *left_lines(left, code, opened.halted()))))
@@ -160,11 +165,12 @@ async def _say(session: Session, run: Run, images: tuple[Image, ...]) -> None:
 
 
 async def _work(session: Session, opened: Opened, left_open: Callable[[Exit], None]) -> Exit:
-    """To rest, with what others say meanwhile; also what they said as it came to rest."""
+    """To rest, with what others say meanwhile. What they said as it came to rest they can stop as well."""
     with _Signals(session, left_open):
-        async with opened.entrance():
-            await session.run()
-        pause = await session.run()
+        pause, heard = None, -1
+        while heard != (heard := len(session.log.view.commands)):
+            async with opened.entrance():
+                pause = await session.run()
     return _exit_code(session.log.view, pause)
 
 

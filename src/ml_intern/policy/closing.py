@@ -12,7 +12,7 @@ from ml_intern.record.view import MAIN, View
 
 def closing(view: View, lane: str, ending: Stopping) -> Nudged | TurnEnded:
     """The end that `ending` calls for, or what the model is told instead."""
-    ended = TurnEnded(ending.reason, ending.what, ending.remedy)
+    ended = TurnEnded(ending.reason, ending.what, ending.remedy, _put_off(view, lane, ending))
     if ending.reason == "failed" and _is_cut(view, lane):
         nudge = truncated(view, lane, 0)
         return Nudged("truncated", nudge.text) if isinstance(nudge, Nudge) else ended
@@ -21,6 +21,12 @@ def closing(view: View, lane: str, ending: Stopping) -> Nudged | TurnEnded:
     if lane != MAIN:
         return silent(view, lane) or ended
     return silent(view, lane) or _nudged(unfinished(view, lane)) or unfit(view, lane) or ended
+
+
+def _put_off(view: View, lane: str, ending: Stopping) -> int:
+    """Who stops the work wants none of what was to follow it, unless they have said more since."""
+    turn = view.lane(lane).turn
+    return turn.queued if ending.reason == "interrupted" and turn.queued == turn.put_off else 0
 
 
 def _is_cut(view: View, lane: str) -> bool:

@@ -79,6 +79,9 @@ async def deliver(folder: Path, sent: Sent) -> Refusal | Absent | None:
     Raises:
         StoreFailed: the socket is not ours, or nobody answers.
     """
+    line = msgspec.json.encode(sent) + b"\n"
+    if len(line) > _LONGEST:
+        return Refusal("The message is too long.", "Put it into a file of the workspace, and name that.")
     found = await asyncio.to_thread(_connected, folder)
     if found is None:
         return Absent()
@@ -86,7 +89,7 @@ async def deliver(folder: Path, sent: Sent) -> Refusal | Absent | None:
     with contextlib.closing(writer):
         try:
             async with asyncio.timeout(ANSWERED_WITHIN_S):
-                writer.write(msgspec.json.encode(sent) + b"\n")
+                writer.write(line)
                 await writer.drain()
                 line = await reader.readline()
         except (OSError, TimeoutError) as error:

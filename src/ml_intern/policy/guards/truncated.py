@@ -15,7 +15,7 @@ _REMEDY = "Ask for less at once, or choose a model with a higher limit: `ml-inte
 def truncated(view: View, lane: str, now_ms: int) -> Nudge | EndTurn | None:
     """Once per cut reply: what became of it, and to go on in smaller parts; the second in a row ends the turn.
 
-    A cut that lost nothing is none.
+    A cut that lost nothing is none: only one right after another that was told of ends it.
     """
     state = view.lane(lane)
     conduct, replied = state.conduct, state.turn.replied
@@ -25,7 +25,7 @@ def truncated(view: View, lane: str, now_ms: int) -> Nudge | EndTurn | None:
     lost = [deed.tool for deed in conduct.deeds[-len(calls) :] if deed.result.startswith(INVALID)] if calls else []
     if calls and not lost:
         return None
-    if conduct.cuts >= MOST_CUTS:
+    if conduct.cuts >= MOST_CUTS and conduct.told.get("truncated") == conduct.steps - 1:
         return EndTurn(f"{conduct.cuts} replies in a row were cut at the output limit.", _REMEDY)
     if lost:
         return Nudge(f"{_CUT} within the call of `{lost[-1]}`, so it was not run. {_PARTS}")
