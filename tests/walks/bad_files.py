@@ -36,6 +36,11 @@ VARIABLES: dict[str, Row] = {
     "a settings file that is not there": variable("ML_INTERN_CONFIG", "/nowhere/x.toml", "ML_INTERN_CONFIG names"),
     "a settings file that is a folder": variable("ML_INTERN_CONFIG", "/etc", "/etc cannot be read"),
     "a model": Row(("go",), "ML_INTERN_MODEL is empty", env={"ML_INTERN_MODEL": " "}),
+    "two main models": Row(
+        ("go",),
+        "ML_INTERN_MAIN_MODEL and ML_INTERN_MODEL say different",
+        env={"ML_INTERN_MODEL": "openai-compatible/m", "ML_INTERN_MAIN_MODEL": "openai-compatible/n"},
+    ),
     "an address": Row(
         ("go", "-m", "openai-compatible/m"), "is not a base URL", env={"ML_INTERN_BASE_URL": "not a url"}
     ),

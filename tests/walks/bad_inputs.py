@@ -140,9 +140,11 @@ FLAGS: dict[str, Row] = {
     "no model for judge": flagged("--judge-model names no model", "--judge-model", " "),
     "an unknown effort for judge": flagged("There is no effort 'much'", "--judge-effort", "much"),
     "a main model of nothing": flagged("--main-model names no model", "--main-model", " "),
+    "two main models": flagged("--main-model and --model say different", "--main-model", "openai-compatible/other"),
     "a fallback of nothing": flagged("--fallback names no model", "--fallback", " "),
     "a fallback without a key": Row(
-        ("go", *MODEL, "--fallback", "openai/gpt-5"), "openai/gpt-5 (main): OpenAI wants a key"
+        ("go", *MODEL, "--base-url", "http://127.0.0.1:9/v1", "--fallback", "openai/gpt-5"),
+        "openai/gpt-5 (main): OpenAI wants a key",
     ),
     "a share that is none": flagged("--compact-at 2 is no share", "--compact-at", "2"),
     "a share in words": flagged("--compact-at", "--compact-at", "half"),

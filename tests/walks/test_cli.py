@@ -32,7 +32,7 @@ async def test_what_costs_nothing_is_called_free_and_says_whose_machine_it_is(wa
         done = await walk.run("do it", "--model", "vllm/m", "--base-url", double.url)
         other = await walk.say(double, "do it", "--price", "0/0")
     assert "vllm/m, free (this machine)" in done.err, done.said
-    assert "openai-compatible/m, free (The server)" in other.err, other.said
+    assert "openai-compatible/m, free (the server)" in other.err, other.said
 
 
 async def test_progress_is_a_line_per_step_with_what_seconds_tokens_and_money(walk: Walk):
@@ -41,7 +41,7 @@ async def test_progress_is_a_line_per_step_with_what_seconds_tokens_and_money(wa
         done = await walk.say(double, "make it", "--price", "1/4")
     first, *lines, last = done.err.splitlines()
     assert first.startswith("session ")
-    assert "openai-compatible/m, paid by The server" in first
+    assert "openai-compatible/m, paid by the server" in first
     assert "budget $5.00 · sandbox full" in first
     steps = [line for line in lines if line.startswith("step ")]
     assert len(steps) == 2
@@ -162,7 +162,7 @@ async def test_a_budget_that_cannot_pay_ends_with_3_and_a_higher_one_goes_on(wal
 
 
 async def test_replies_that_are_cut_again_and_again_are_a_failure_that_says_so(walk: Walk):
-    async with Hearing([{"when": {}, "reply": {"text": "half of it"}, "finish": "length"}]) as double:
+    async with Hearing([{"when": {}, "reply": {"text": "half of it", "finish": "length"}}]) as double:
         done = await walk.say(double, "hello")
         assert 1 < len(double.bodies) < 10
     assert (done.code, done.out) == (1, "half of it\n"), done.said

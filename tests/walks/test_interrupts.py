@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from ml_intern.record.events import ModelStopped, StopAsked, TurnEnded
+from ml_intern.record.clearing import Compacted
+from ml_intern.record.events import ModelAsked, ModelStopped, StopAsked, TurnEnded
+from tests.walks.long_story import SUMMING
 from tests.walks.walk import MODEL, Hearing, Running, Walk, bash, open_ends, step, until
 
 FELT_S, AT_ONCE_S = 0.5, 0.3
@@ -51,12 +53,36 @@ async def waiting(walk: Walk, double: Hearing, running: Running) -> None:
     await asyncio.sleep(0.1)
 
 
+async def summing(walk: Walk, double: Hearing, running: Running) -> None:
+    await until(lambda: sum(SUMMING.encode() in body for body in double.bodies) == 1)
+    await asyncio.sleep(0.4)
+
+
 THEN = {"when": {"any_contains": "Go on"}, "reply": {"text": "Went on."}}
+
+
+def compacting(**first: Any) -> list[Mapping[str, Any]]:
+    """A turn whose fifth request is too long, so that a summary is made; `first` is what the first one comes to."""
+    when = {"system_contains": SUMMING}
+    told = {"when": when, "reply": {"text": "Goal: to go on. State: it was begun."}}
+    long = {"when": {"step": 4}, "fault": {"overflow": True}, "times": 2}
+    return [
+        {"when": when, "times": 1, **first},
+        told,
+        long,
+        THEN,
+        *(step(at, bash(f"seq {at} 300")) for at in range(5)),
+    ]
+
+
 MOMENTS = {
     "mid-stream": Moment([THEN, step(0, text="and so on ", repeat=500, chunk_delay_ms=20)], streaming),
     "mid-command": Moment([THEN, step(0, bash("touch began; sleep 50"))], commanding),
     "retry sleep": Moment([THEN, {"fault": {"status": 429, "retry_after": 40}}], retrying),
     "first-token wait": Moment([THEN, {"fault": {"hang": True}}], waiting),
+    "compaction: first-token wait": Moment(compacting(fault={"hang": True}), summing),
+    "compaction: mid-stream": Moment(compacting(reply={"text": "on ", "repeat": 500, "chunk_delay_ms": 20}), summing),
+    "compaction: retry sleep": Moment(compacting(fault={"status": 429, "retry_after": 12}), retrying),
 }
 
 
@@ -89,12 +115,18 @@ async def test_ctrl_c_is_felt_at_once_and_resume_goes_on(walk: Walk, name: str):
     felt_s: list[float] = []
     while len(felt_s) < TRIES and min(felt_s, default=FELT_S) >= FELT_S:
         felt_s.append(await pressed(walk, MOMENTS[name]))
-    print(f"over after {felt_s} s")
+    print(f"{name}: {min(felt_s) * 1000:.0f} ms from Ctrl+C to the end of the process")
     assert min(felt_s) < FELT_S * crowd()
     if name == "mid-stream":
         [stopped] = [entry.event for entry in await walk.entries() if isinstance(entry.event, ModelStopped)]
         assert stopped.text.startswith("and so on and so on")
         assert stopped.cost == 0
+    if name.startswith("compaction"):
+        events = [entry.event for entry in await walk.entries()]
+        roles = [event.role for event in events if isinstance(event, ModelAsked)]
+        assert roles[-3:] == ["compaction", "compaction", "main"], "it was begun anew, and nothing too long sent again"
+        [made] = [event for event in events if isinstance(event, Compacted)]
+        assert "> Goal: to go on." in made.summary
 
 
 @pytest.mark.parametrize("name", MOMENTS)

@@ -33,7 +33,7 @@ async def test_what_is_there_joins_the_prompt_and_is_told_in_the_start_line(walk
     text = system(double.bodies[0])
     assert "told AGENTS.md (10 B), MEMORY.md (" in done.err
     assert ", 1 skill\n" in done.err
-    assert "The skill .agents/skills/Bad was left out: It has no SKILL.md.\n" in done.err
+    assert "1 skill was left out; `ml-intern skills` says why.\n" in done.err
     assert "Use ruff." in text
     assert "it is no message of the user" in text
     assert "- tally (.agents/skills/tally/SKILL.md): Counts things for tally." in text
@@ -138,6 +138,8 @@ async def test_memory_is_shown_edited_and_cleared(walk: Walk):
     assert shown.out == path.read_text()
     assert shown.out.startswith("# Memory\n")
     assert shown.out.endswith("- it worked\n")
+    failed = await walk.run("memory", "--edit", env={"EDITOR": "false"})
+    assert (failed.code, failed.err) == (1, "ml-intern: The editor false ended with code 1.\n")
     assert (await walk.run("memory", "--edit", "--clear")).code == 2
     cleared = await walk.run("memory", "--clear")
     assert "is kept in" in cleared.out
@@ -174,6 +176,25 @@ async def test_instructions_of_a_folder_are_told_when_a_file_there_is_looked_at(
     async with Hearing(story([("read", {"path": "lib/a.py"})], [("read", {"path": "lib/a.py"})])) as double:
         done = await walk.say(double, "look")
     assert done.code == 0, done.said
-    assert "ground: lib/AGENTS.md holds instructions for lib/" in done.err
+    assert "told the model (what changed): lib/AGENTS.md holds instructions for lib/" in done.err
     assert "No prints." not in system(double.bodies[-1])
     assert len([each for each in await walk.entries() if isinstance(each.event, Nudged)]) == 1
+
+
+async def test_an_editor_that_is_not_there_leaves_no_memory_behind_and_each_old_one_is_kept(walk: Walk):
+    path = walk.workspace / "MEMORY.md"
+    missing = await walk.run("memory", "--edit", env={"EDITOR": "no-such-editor --wait"})
+    assert (missing.code, path.exists()) == (2, False)
+    assert "The editor no-such-editor is not there.\nSet EDITOR to one that is.\n" in missing.err
+    for name, text in (("MEMORY.md.old", "one\n"), ("MEMORY.md.old2", "two\n"), ("MEMORY.md.old3", "three\n")):
+        path.write_text(text)
+        cleared = await walk.run("memory", "--clear")
+        assert cleared.out == f"Cleared. What it held is kept in {walk.workspace / name}.\n", cleared.said
+    assert [(walk.workspace / f"MEMORY.md.old{end}").read_text() for end in ("", "2", "3")] == [
+        "one\n",
+        "two\n",
+        "three\n",
+    ]
+    path.mkdir()
+    refused = await walk.run("memory", "--clear")
+    assert (refused.code, "is a folder, no memory.\nMove it away yourself.\n" in refused.err) == (2, True)

@@ -94,7 +94,7 @@ async def test_twenty_lanes_work_side_by_side_under_one_cap_and_cost_what_the_se
             )
             assert len(own) in {3, 4, 5}, own  # begins, two steps; one was told to wait, and may say so
         shown = await walk.run("show")
-        assert "lane research-20, done, 2 steps, " in shown.out
+        assert "sub-agent research-20, done, 2 steps, " in shown.out
         assert "[research-3] > Which number is in file" in shown.out
 
 

@@ -4,23 +4,27 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from ml_intern.record.events import (
+    Entry,
     Lifted,
     ModelReplied,
     Nudged,
     Paused,
     StopAsked,
+    ToolAnswered,
     ToolFinished,
+    ToolHeld,
     ToolStarted,
     TurnEnded,
     UserSaid,
 )
 from tests.walks.test_interrupts import FELT_S, MOMENTS, THEN, Moment, commanding, crowd
+from tests.walks.test_policy import own_settings
 from tests.walks.walk import MODEL, Hearing, Running, Walk, bash, open_ends, step, story, until
 
 LEFT = {"command": "echo up; sleep 600 # left", "background": True}
@@ -61,7 +65,10 @@ async def test_nobody_who_runs_it_is_told_in_one_sentence_with_the_way(walk: Wal
     assert session is not None
     for words, remedy in (
         (("say", "last", "hello"), f'Say it with: ml-intern resume {session.session} "TEXT"'),
-        (("stop", "last"), "What it left running in the background ends with --commands."),
+        (
+            ("stop", "last"),
+            f"What it left running in the background ends with: ml-intern stop {session.session} --commands",
+        ),
     ):
         done = await walk.run(*words)
         assert done.code == 2, done.said
@@ -95,12 +102,79 @@ async def test_a_stop_from_another_process_is_felt_at_once(walk: Walk, name: str
         assert done.code == 130, done.said
         more = await walk.run("resume")
         assert (more.code, more.out) == (0, "Went on.\n"), more.said
-    entries = await walk.entries()
+    felt_ms = felt(await walk.entries())
+    print(f"{name}: {felt_ms} ms from Stop to TurnEnded")
+    assert felt_ms / 1000 < FELT_S * crowd()
+
+
+def held(**second: Any) -> list[Mapping[str, Any]]:
+    """Two sub-agents: a call of the first one waits for a person, while the model of the second one takes its time."""
+    write = {"name": "write", "arguments": {"path": "one.txt", "content": "x"}}
+    return [
+        {"when": {"last_contains": "fewer epochs"}, "reply": {"text": "With fewer epochs."}},
+        {"when": {"user_contains": "Make one", "step": 0}, "reply": {"calls": [write]}},
+        {"when": {"user_contains": "Make one", "step": 1}, "reply": {"text": "One is made."}},
+        {"when": {"user_contains": "Make two"}, **second},
+        THEN,
+        step(0, ("task", {"task": "Make one."}), ("task", {"task": "Make two."})),
+    ]
+
+
+async def start_held(walk: Walk, double: Hearing) -> Running:
+    own_settings(walk, "[rules]\nask = ['write *.txt']\n")
+    return await walk.start("train it", *MODEL, "--base-url", double.url, "--on-ask", "hold")
+
+
+async def holding(walk: Walk, double: Hearing) -> ToolHeld:
+    """The call that waits while the process works on."""
+    await until(lambda: len(double.bodies) == 3)
+    found: list[ToolHeld] = []
+    async with asyncio.timeout(20):
+        while not (found := await events(walk, ToolHeld)):
+            await asyncio.sleep(0.05)
+    return found[0]
+
+
+async def test_what_another_process_says_never_answers_a_held_call_and_is_heard_at_the_next_step(walk: Walk):
+    async with Hearing(held(reply={"text": "Two is made.", "first_delay_ms": 5_000})) as double:
+        running = await start_held(walk, double)
+        call = await holding(walk, double)
+        told = await walk.run("say", "last", "use fewer epochs")
+        assert told.code == 0, told.said
+        assert "at the next step" in told.out
+        for done in (await running.ended(), await walk.run("resume", "last", "--base-url", double.url)):
+            assert (done.code, len(double.exchanges)) == (5, 3), done.said
+        assert await events(walk, ToolAnswered) == []
+        assert not (walk.workspace / "one.txt").exists()
+        more = await walk.run("resume", "last", "--approve", call.call, "--base-url", double.url)
+        assert (more.code, more.out) == (0, "With fewer epochs.\n"), more.said
+    [answered] = await events(walk, ToolAnswered)
+    assert (answered.call, answered.approve) == (call.call, True)
+    assert (walk.workspace / "one.txt").exists()
+
+
+async def test_a_stop_while_a_call_waits_for_an_approval_is_felt_at_once_and_answers_nothing(walk: Walk):
+    async with Hearing(held(fault={"hang": True})) as double:
+        running = await start_held(walk, double)
+        await holding(walk, double)
+        assert (await walk.run("stop")).code == 0
+        done = await running.ended()
+        assert done.code == 130, done.said
+        more = await walk.run("resume", "last", "Go on", "--base-url", double.url)
+        assert (more.code, more.out) == (0, "Went on.\n"), more.said
+    assert await events(walk, ToolAnswered) == []
+    assert not (walk.workspace / "one.txt").exists()
+    felt_ms = felt(await walk.entries())
+    print(f"approval: {felt_ms} ms from Stop to TurnEnded")
+    assert felt_ms / 1000 < FELT_S * crowd()
+
+
+def felt(entries: Sequence[Entry]) -> int:
+    """From the stop to the end of the turn as the record has it, in milliseconds; nothing is left open."""
     asked = next(entry.at for entry in entries if isinstance(entry.event, StopAsked))
     ended = next(entry.at for entry in entries if isinstance(entry.event, TurnEnded) and entry.lane == "main")
     assert open_ends(entries) == []
-    print(f"{name}: {ended - asked} ms from Stop to TurnEnded")
-    assert (ended - asked) / 1000 < FELT_S * crowd()
+    return ended - asked
 
 
 STUBBORN = Moment(
@@ -239,3 +313,26 @@ async def test_the_guards_can_be_tuned_and_switched_off(walk: Walk):
     done = await walk.run("go", "--guard-repeats", "1")
     assert done.code == 2
     assert "--guard-repeats 1 is neither a number of 2 or more nor off." in done.err
+
+
+async def test_a_stop_puts_off_what_was_to_follow_until_a_person_goes_on(walk: Walk):
+    script = [
+        {"when": {"last_contains": "and a table"}, "reply": {"text": "The table."}},
+        {"when": {"last_contains": "Go on"}, "reply": {"text": "Went on."}},
+        step(0, bash("touch began; sleep 60")),
+    ]
+    async with Hearing(script) as double:
+        running = await walk.start("train it", *MODEL, "--base-url", double.url)
+        await until((walk.workspace / "began").exists)
+        told = await walk.run("say", "last", "and a table", "--after")
+        assert told.code == 0, told.said
+        stopped = await walk.run("stop")
+        assert "1 follow-up said before: heard after that.\n" in stopped.out, stopped.said
+        done = await running.ended()
+        assert (done.code, "1 follow-up said before: heard after that.\n" in done.err) == (130, True), done.said
+        asked = len(double.bodies)
+        more = await walk.run("resume")
+        assert (more.code, more.out) == (0, "The table.\n"), more.said
+        assert "1 follow-up said before the stop: heard when this turn is over.\n" in more.err
+    assert asked == 1
+    assert [event.reply.text for event in await events(walk, ModelReplied)][1:] == ["Went on.", "The table."]
