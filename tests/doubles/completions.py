@@ -97,7 +97,7 @@ class Completions:
             rule, reply, fault = self._script.choose(seen, self._fired)
             facts |= {"rule": rule.index, "fault": fault.kind if fault else None}
             if fault and fault.kind in {"status", "overflow"}:
-                answer = _refusal(id_, fault, talk.tokens, limit)
+                answer = _refusal(id_, fault)
                 self._ledger.arrived(id_, request.began_ns, {**facts, "status": answer.status})
                 return answer
             answer, usage = self._generate(_Ask(id_, body, facts["client"], seen, talk), reply, fault)
@@ -164,9 +164,11 @@ def _overflow(window: int, prompt: int, limit: int) -> Refused:
     return Refused(message, "messages", "context_length_exceeded")
 
 
-def _refusal(id_: str, fault: Fault, prompt: int, limit: int) -> Answer:
+def _refusal(id_: str, fault: Fault) -> Answer:
     if fault.kind == "overflow":
-        return Answer(id_, status=400, body=_overflow(prompt - 1, prompt, limit).body(), fault=fault)
+        # Many servers name no window (llama.cpp); the one that a script gives the server is named.
+        refused = Refused("the request exceeds the available context size", "messages", "context_length_exceeded")
+        return Answer(id_, status=400, body=refused.body(), fault=fault)
     kind, code, message = _STATUS_ERRORS.get(fault.value, ("invalid_request_error", None, f"Status {fault.value}."))
     body = Refused(message, code=code, status=fault.value, type=kind).body()
     if fault.body is not None:

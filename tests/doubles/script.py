@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _TEMPLATE = re.compile(r"\{\{(answer|user|assistant|system):(-?\d+)(?::/((?:[^/\\]|\\.)*)/)?\}\}")
+_FRAMED = re.compile(r"^\[data ([0-9a-f]{12}) \|[^\n]*\]\n(.*)\n\[end of data \1\]$", re.MULTILINE | re.DOTALL)
+"""As the product marks text of others: what a script quotes is what stands within."""
 _ROLES = {"answer": "tool", "user": "user", "assistant": "assistant", "system": "system"}
 
 # Each fault and the type of its value. "after" (SSE events sent before it) may stand beside those in the second line.
@@ -236,9 +238,10 @@ def _captured(found: re.Match[str], seen: Seen) -> str:
     index = int(number)
     if not -len(texts) <= index < len(texts):
         raise ScriptWrong(f"{found.group()}: the transcript has {len(texts)} messages of {who}")
+    text = _FRAMED.sub(r"\2", texts[index])
     if expression is None:
-        return texts[index]
-    match = re.search(expression.replace("\\/", "/"), texts[index], re.MULTILINE)
+        return text
+    match = re.search(expression.replace("\\/", "/"), text, re.MULTILINE)
     if match is None:
-        raise ScriptWrong(f"{found.group()} finds nothing in {texts[index][:200]!r}")
+        raise ScriptWrong(f"{found.group()} finds nothing in {text[:200]!r}")
     return match.group(1) if match.re.groups else match.group()

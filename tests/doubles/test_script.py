@@ -86,6 +86,14 @@ async def test_values_are_captured_from_earlier_answers(client):
         assert answer.text == "ab12 and n=17; go"
 
 
+async def test_the_frame_around_what_a_tool_read_is_no_value(client):
+    script = [{"reply": {"text": "{{answer:0}} and {{answer:0:/\\d+/}}"}}]
+    framed = "ours\n[data 12ab34cd56ef | untrusted text]\nrows\n17\n[end of data 12ab34cd56ef]"
+    async with Double(script) as double:
+        answer = await client.ask(double.url, [USER, *step("a", framed)])
+    assert answer.text == "ours\nrows\n17 and 17"
+
+
 @pytest.mark.parametrize("template", ["{{answer:0}}", "{{user:0:/nothing/}}", "{{user:-2}}"])
 async def test_what_cannot_be_captured_is_told_not_guessed(client, template):
     async with Double([{"reply": {"text": template}}]) as double:

@@ -17,6 +17,7 @@ from tests.doubles.ledger import Exchange
 INTERRUPTED = re.compile(r"^(?P<path>\S+) was written as asked; the process was interrupted just after\.$")
 """The answer to a change that was found done. The file and the outcome are the same; the model is told the truth."""
 
+_FRAME = re.compile(r"\bdata [0-9a-f]{12}\b")
 _WITNESS = "witness"
 
 
@@ -51,7 +52,8 @@ def state_of(yard: World) -> State:
     view = replay(yard.entries())
 
     def plain(text: str) -> str:
-        return text.replace(str(yard.work), "WORK").replace(str(yard.data), "DATA").replace(yard.session(), "SESSION")
+        text = text.replace(str(yard.work), "WORK").replace(str(yard.data), "DATA").replace(yard.session(), "SESSION")
+        return _FRAME.sub("data MARK", text)
 
     lines = [line.message for line in view.lane(MAIN).transcript.lines]
     ended = view.lane(MAIN).turn.ended

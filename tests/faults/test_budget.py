@@ -14,7 +14,8 @@ CAP = "0.50"
 CAP_MICRO = 500_000
 PRICES = "1/4"
 BUDGET = 3
-# 2 000 tokens of text, and a call: the turn never ends by itself.
+# 2 000 tokens of text, and a call: the turn never ends by itself, and no guard ends it.
+ENDLESS = ("--guard-repeats", "off", "--guard-stall", "off")
 _ENDLESS = {"text": "All work and no play. " * 360, "deltas": 4, "calls": [call("bash", command="true")]}
 
 
@@ -40,7 +41,7 @@ def check_cap(made: Yard, code: int, err: str) -> None:
 
 
 def run(made: Yard) -> tuple[int, str]:
-    ended = made.first(cap=CAP).wait()
+    ended = made.first(*ENDLESS, cap=CAP).wait()
     return ended.code, ended.err
 
 
@@ -74,7 +75,7 @@ def test_with_a_kill_between_ask_and_reply(tmp_path, place):
     phase = "after" if place.startswith("model_asked") else "before"
     death = {"at": "append", "holds": place, "phase": phase}
     with yard(tmp_path / "yard", [endless()], prices=PRICES) as made:
-        assert made.first(cap=CAP, death=death).wait().code == KILLED
+        assert made.first(*ENDLESS, cap=CAP, death=death).wait().code == KILLED
         ended = made.go_on().wait()
         check_cap(made, ended.code, ended.err)
         [lost] = [entry.event for entry in made.entries() if isinstance(entry.event, ModelFailed)]
@@ -98,7 +99,7 @@ def test_with_a_kill_in_mid_stream_over_and_over(tmp_path):
                 "nth": 2,
                 "armed_by": f"model_asked:{step}",
             }
-            started = made.first(cap=CAP, death=death) if step == 0 else made.go_on(death=death)
+            started = made.first(*ENDLESS, cap=CAP, death=death) if step == 0 else made.go_on(death=death)
             assert started.wait().code == KILLED
         ended = made.go_on().wait()
         check_cap(made, ended.code, ended.err)
@@ -106,7 +107,7 @@ def test_with_a_kill_in_mid_stream_over_and_over(tmp_path):
 
 def test_a_session_at_its_cap_goes_on_with_a_higher_one(tmp_path):
     with yard(tmp_path / "yard", [{**endless(), "when": {"step_below": 7}}, _last()], prices=PRICES) as made:
-        ended = made.first(cap="0.05").wait()
+        ended = made.first(*ENDLESS, cap="0.05").wait()
         assert ended.code == BUDGET
         assert made.go_on().wait().code == BUDGET
         ended = made.go_on("--budget", CAP).wait()

@@ -127,12 +127,12 @@ async def recover_change(roots: Roots, started: ToolStarted) -> Result | None:
     display = TextDisplay(planned.path)
     if current == planned.after:
         text = f"{planned.path} was written as asked; the process was interrupted just after."
-        return Result(text, display, facts=(planned,))
+        return Result(text, display, facts=(planned,), ours=True)
     if current == planned.before:
         return None
     state = "does not exist" if current is None else "holds neither what it held before nor what was to be written"
     text = f"The change was interrupted, and now {planned.path} {state}: something else changed it. Read it again."
-    return Result(text, display, outcome="lost", facts=(FileChange(planned.path, planned.before, "?"),))
+    return Result(text, display, outcome="lost", facts=(FileChange(planned.path, planned.before, "?"),), ours=True)
 
 
 def diff_of(path: str, before: str, after: str) -> DiffDisplay:
