@@ -100,7 +100,7 @@ class _Messages:
             rule, reply, fault = self._script.choose(seen, self._fired)
             facts |= {"rule": rule.index, "fault": fault.kind if fault else None}
             if fault and fault.kind in {"status", "overflow"}:
-                answer = _refusal(id_, fault, talk.tokens)
+                answer = _refusal(id_, fault)
                 self._ledger.arrived(id_, request.began_ns, {**facts, "status": answer.status})
                 return answer
             said = replies.spoken(reply, seen, limit)
@@ -231,10 +231,10 @@ def _client(request: Request) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-def _refusal(id_: str, fault: Fault, prompt: int) -> Answer:
+def _refusal(id_: str, fault: Fault) -> Answer:
     if fault.kind == "overflow":
-        message = f"prompt is too long: {prompt} tokens > {prompt - 1} maximum"
-        return Answer(id_, status=400, body=_error(400, message), fault=fault)
+        # As proxies say it: the window that a script gives the server is named.
+        return Answer(id_, status=400, body=_error(400, "prompt is too long"), fault=fault)
     body = _error(fault.value, _ERRORS.get(fault.value, ("", f"Status {fault.value}."))[1])
     if fault.body is not None:
         body = fault.body.encode() if isinstance(fault.body, str) else json.dumps(fault.body).encode()

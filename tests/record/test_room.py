@@ -178,6 +178,16 @@ def test_a_window_is_learned_from_the_words_of_an_overflow_else_it_is_less_than_
     assert overflowed(2, "context length 8192").lane(MAIN).memory.overflows == 2
 
 
+def test_who_answers_more_than_a_window_was_said_to_hold_has_another_one():
+    small = ModelChosen("main", "m", 5_000, None, None, "me")
+    before = record(small, UserSaid("c", "x" * 8_000), *step("y" * 6_000, prompt=4_900))
+    assert is_full(before, MAIN, HEAD)
+    after = record(small, UserSaid("c", "x" * 8_000), *step("y" * 6_000, prompt=5_000))
+    assert room_of(after, MAIN, HEAD) is None
+    assert not is_full(after, MAIN, HEAD)
+    assert next_step(after, MAIN, 0, HEAD) == AskModel()
+
+
 @pytest.mark.parametrize(
     ("what", "window"),
     [

@@ -55,11 +55,14 @@ def model_of(view: View, lane: str) -> ModelChosen | None:
 
 
 def window_of(view: View, lane: str, model: ModelChosen | None) -> int | None:
-    """The window of `model` as far as it is known: what is said to be served, or less, where that overflowed."""
+    """The window of `model` as far as it is known: what is said to be served, or less, where that overflowed. What was
+    answered is no window's end: who says less is wrong, and to believe it would be to make room for ever.
+    """
     if model is None:
         return None
-    known = [each for each in (model.window, view.lane(lane).memory.windows.get(model.model)) if each]
-    return min(known, default=None)
+    memory = view.lane(lane).memory
+    known = [each for each in (model.window, memory.windows.get(model.model)) if each]
+    return min((each for each in known if each > memory.answered.get(model.model, 0)), default=None)
 
 
 def reply_room(model: ModelChosen, window: int) -> int:

@@ -96,7 +96,8 @@ class Missed(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """`asked` is the last attempt of the lane's own, `windows` what models were found to hold, in tokens.
+    """`asked` is the last attempt of the lane's own, `windows` what models were found to hold, in tokens,
+    `answered` the longest request of each that was answered.
 
     `overflows` counts requests in a row that were too long; `squeezed`: room was made since the last. `prose` is what a
     model wrote for the summary to come, `tried` how often one was asked, `asking` who was, `missed` who failed last,
@@ -109,6 +110,7 @@ class Memory(Struct, frozen=True):
     numbers: Mapping[str, Number] = field(default_factory=dict[str, Number])
     asked: ModelAsked | None = None
     windows: Mapping[str, int] = field(default_factory=dict[str, int])
+    answered: Mapping[str, int] = field(default_factory=dict[str, int])
     overflows: int = 0
     squeezed: bool = False
     aside: bool = False
@@ -164,8 +166,9 @@ def _attempted(memory: Memory, event: Event) -> Memory:
             return replace(memory, asked=asked, aside=False)
         case ModelReplied(reply=reply) if memory.aside:
             return replace(memory, aside=False, prose=reply.text)
-        case ModelReplied():
-            return replace(memory, overflows=0) if memory.overflows else memory
+        case ModelReplied(usage=usage):
+            memory = replace(memory, overflows=0) if memory.overflows else memory
+            return _answered(memory, memory.asked, usage.prompt) if usage is not None and memory.asked else memory
         case ModelFailed(kind=kind, what=what) if memory.aside and kind != "lost":
             return replace(memory, aside=False, missed=Missed(memory.asking, what))
         case ModelFailed() | ModelStopped() if memory.aside:
@@ -174,6 +177,13 @@ def _attempted(memory: Memory, event: Event) -> Memory:
             return _overflowed(memory, memory.asked, what)
         case _:
             return memory
+
+
+def _answered(memory: Memory, asked: ModelAsked, tokens: int) -> Memory:
+    """What was answered fits, whatever was said or found of the window."""
+    if tokens <= memory.answered.get(asked.model, 0):
+        return memory
+    return replace(memory, answered={**memory.answered, asked.model: tokens})
 
 
 def _overflowed(memory: Memory, asked: ModelAsked, what: str) -> Memory:
