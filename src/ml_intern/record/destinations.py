@@ -25,7 +25,6 @@ _MOST_HIDDEN = 200
 
 _LEAST = 2
 _ENDING = re.compile(r"\.([A-Za-z]{2,24}+)(?![\w(-])")
-_DOTTED = re.compile(r"\.[A-Za-z]")
 _HIDES = re.compile(r"[A-Za-z0-9+/_-]{16}")
 _LINE = ":0123456789"
 _NAMES = re.compile(r"[\w.\n-]*")
