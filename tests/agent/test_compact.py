@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ml_intern.agent.compact import ROLE, compacted, compaction_head
+from ml_intern.agent.compact import compacted, compaction_head
 from ml_intern.agent.numbers import told_numbers
 from ml_intern.base.errors import ModelError, Overflow, Unauthorised, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Delta, Finished, Request
+from ml_intern.record.asides import COMPACTION
 from ml_intern.record.clearing import Cleared, CompactAsked, Compacted, Told
 from ml_intern.record.commands import Say, Stop
 from ml_intern.record.display import PlanItem, TextDisplay
@@ -78,7 +79,7 @@ def tokens_of(request: Request) -> int:
 async def stage_of(model: PlayedModel, tool: Note, window: int | None = WINDOW, **more: Any) -> Stage:
     stage = await set_stage(tools=(tool,), **more)
     asker = replace(
-        stage.worker.asker, models={"main": model}, heads={**stage.worker.asker.heads, ROLE: compaction_head()}
+        stage.worker.asker, models={"main": model}, heads={**stage.worker.asker.heads, COMPACTION: compaction_head()}
     )
     worker = replace(stage.worker, asker=asker)
     chosen = ModelChosen("main", "test/model", window, 2_048, Prices(1_000_000, 4_000_000), "me")
@@ -180,8 +181,8 @@ async def test_what_a_summary_costs_is_reserved_and_booked_and_is_no_step_of_the
     model = Windowed(150, aside=says(PROSE, Usage(1_000, 100)))
     stage = await stage_of(model, Talker([]), cap=50_000_000, limits=LimitsSet(None, None))
     await play(stage)
-    asked = [each for each in stage.of(ModelAsked) if each.role == ROLE]
-    told = [each for each in stage.of(ModelReplied) if each.role == ROLE]
+    asked = [each for each in stage.of(ModelAsked) if each.role == COMPACTION]
+    told = [each for each in stage.of(ModelReplied) if each.role == COMPACTION]
     assert len(asked) == len(told) == len(model.asides) == len(stage.of(Compacted))
     assert all(each.reserved > 0 for each in asked)
     assert {each.cost for each in told} == {1_000 + 400}

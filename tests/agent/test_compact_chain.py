@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from ml_intern.agent.chain import Link
-from ml_intern.agent.compact import ROLE
 from ml_intern.base.errors import BadRequest, ModelError, Overflow, Unauthorised, Unreachable
 from ml_intern.model.port import Request
+from ml_intern.record.asides import COMPACTION
 from ml_intern.record.clearing import Compacted
 from ml_intern.record.commands import Say
 from ml_intern.record.events import LimitsSet, ModelAsked, ModelChosen, ModelFailed, TurnEnded
@@ -32,9 +32,9 @@ async def summed(*outcomes: list[Any], **more: Any) -> tuple[Stage, list[PlayedM
     tool.size = more.pop("size", tool.size)
     stage = await stage_of(main, tool, cap=50_000_000, limits=LimitsSet(None, None), **more)
     played = [PlayedModel([*each]) for each in outcomes]
-    event = ModelChosen(ROLE, A, WINDOW, 2_048, Prices(1_000_000, 4_000_000), "me", chain=names)
+    event = ModelChosen(COMPACTION, A, WINDOW, 2_048, Prices(1_000_000, 4_000_000), "me", chain=names)
     links = [Link(replace(event, model=name), model) for name, model in zip(names, played, strict=True)]
-    asker = replace(stage.worker.asker, chains={ROLE: links})
+    asker = replace(stage.worker.asker, chains={COMPACTION: links})
     worker = replace(stage.worker, asker=asker)
     stage.session, stage.worker = type(stage.session)(worker, stage.live), worker
     await stage.log.add(links[0].chosen)
@@ -42,7 +42,7 @@ async def summed(*outcomes: list[Any], **more: Any) -> tuple[Stage, list[PlayedM
 
 
 def asked(stage: Stage) -> list[str]:
-    return [each.model for each in stage.of(ModelAsked) if each.role == ROLE]
+    return [each.model for each in stage.of(ModelAsked) if each.role == COMPACTION]
 
 
 def moves(stage: Stage) -> list[tuple[str, str]]:
@@ -138,7 +138,8 @@ async def test_a_process_that_died_while_the_summary_was_written_asks_the_same_m
     await asyncio.wait_for(stage.session.run(), 20)
     assert stage.of(TurnEnded)[-1].reason == "done"
     lost = [each for each in stage.of(ModelFailed) if each.kind == "lost"]
-    assert [each.cost for each in lost] == [each.reserved for each in stage.of(ModelAsked) if each.role == ROLE][:2]
+    asides = [each.reserved for each in stage.of(ModelAsked) if each.role == COMPACTION]
+    assert [each.cost for each in lost] == asides[:2]
     assert all(each.bound for each in lost)
     assert not moves(stage)
     assert asked(stage)[:2] == [A, A]

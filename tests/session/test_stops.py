@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ml_intern.agent.compact import ROLE, compaction_head
+from ml_intern.agent.compact import compaction_head
 from ml_intern.base.clock import SystemClock
 from ml_intern.base.errors import RateLimited
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Request, TextDelta
+from ml_intern.record.asides import COMPACTION
 from ml_intern.record.clearing import Compacted
 from ml_intern.record.commands import Compact, Lift, Say, Stop
 from ml_intern.record.events import (
@@ -72,7 +73,7 @@ async def looks_at_eight_things_at_once() -> Stage:
 async def compacts(aside: Any) -> Stage:
     """A turn that begins with a summary, which the model writes like this; the turn after it has one, too."""
     stage = await set_stage(aside, says(PROSE), says("Went on."), clock=SystemClock())
-    asker = replace(stage.worker.asker, heads={**stage.worker.asker.heads, ROLE: compaction_head()})
+    asker = replace(stage.worker.asker, heads={**stage.worker.asker.heads, COMPACTION: compaction_head()})
     stage.session = Session(replace(stage.worker, asker=asker), stage.live)
     await say(stage, "first the data, then the model " * 400)
     assert await stage.session.send(Compact(new_id())) is None
@@ -140,7 +141,7 @@ async def test_stop_is_felt_at_once_and_the_session_goes_on(place: str):
     if place.startswith("compaction"):
         [made] = stage.of(Compacted)
         assert PROSE in made.summary, "it was begun anew"
-        assert [event.role for event in stage.of(ModelAsked)] == [ROLE, ROLE, "main"]
+        assert [event.role for event in stage.of(ModelAsked)] == [COMPACTION, COMPACTION, "main"]
         assert not any("half" in line.message.text for line in stage.log.view.lane(MAIN).transcript.lines)
 
 

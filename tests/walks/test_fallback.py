@@ -53,3 +53,17 @@ async def test_a_chain_resumes_without_a_flag_whether_it_fell_down_or_not(fails,
     assert asked == (["a", "c", "a", "c"] if fails else ["a", "a"])
     settings = (await walk.view()).settings
     assert settings.models["main"].chain == ("openai-compatible/a", "openai-compatible/c")
+
+
+async def test_a_model_for_titles_names_the_session_aside(walk: Walk):
+    names = {"when": {"model": "namer"}, "reply": {"text": '"Reviews: macro-F1 of DistilBERT"'}}
+    async with Hearing([names, step(0, calls=[CALL["calls"][0]]), step(1, text="Done.")]) as model:
+        flags = ("--model", "openai-compatible/a", "--title-model", "openai-compatible/namer", "--base-url", model.url)
+        ended = await walk.run("train it on the reviews", *flags, "--output-format", "json")
+        listed = await walk.run("sessions", "--json")
+        asked = [json.loads(body)["model"] for body in model.bodies]
+        prompts = [json.loads(body)["messages"][-1]["content"] for body in model.bodies]
+    assert (ended.code, asked) == (0, ["a", "namer", "a"]), ended.err
+    assert json.loads(listed.out)["title"] == "Reviews: macro-F1 of DistilBERT"
+    assert ("train it on the reviews" in prompts[1], "title   " in ended.err) == (True, True)
+    assert json.loads(ended.out)["steps"] == 2

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ml_intern.model.port import Model
 from ml_intern.policy.purse import LEAST_OUTPUT
+from ml_intern.record.asides import ASIDES, COMPACTION, TITLE
 from ml_intern.record.events import ModelChosen, Role
 from ml_intern.record.folds.turn import Turn
 from ml_intern.record.view import MAIN, View
@@ -25,8 +26,7 @@ class Link(Struct, frozen=True):
 Chains = Mapping[Role, Sequence[Link]]
 """The models of each role in their order; a role that is not there follows `main`."""
 
-ASIDE: Role = "compaction"
-"""The role that is asked something aside; each time it begins with the first of its own chain."""
+_WHAT: Mapping[Role, str] = {COMPACTION: "summary", TITLE: "title"}
 
 Size = Callable[[], int]
 """About how many tokens the next request of the lane holds."""
@@ -75,8 +75,8 @@ def next_link(view: View, lane: str, chains: Chains, size: Size) -> ModelChosen 
 
 
 def next_aside(view: View, lane: str, chains: Chains, role: Role) -> ModelChosen | None:
-    """Who is asked for a summary's prose after another one failed; None: nobody is left, or the role has no models of
-    its own. The main ones are not moved for something aside, and what it is told is cut to any window.
+    """Who is asked for a summary's prose, or for a title, after another one failed; None: nobody is left, or the role
+    has no models of its own. The main ones are not moved for something aside, and what it is told is cut to any window.
     """
     missed = view.lane(lane).memory.missed
     if missed is None or role not in view.settings.models:
@@ -88,8 +88,8 @@ def next_aside(view: View, lane: str, chains: Chains, role: Role) -> ModelChosen
 
 
 def first_link(view: View, lane: str, chains: Chains, role: Role, size: Size) -> ModelChosen | None:
-    """Who answers as a turn of the main lane, or a summary of it, begins, where that is another one than before; None:
-    the same.
+    """Who answers as a turn of the main lane, or something aside of it, begins, where that is another one than before;
+    None: the same.
     """
     role = followed(view, role)
     if lane != MAIN or not _begins(view, role):
@@ -99,15 +99,15 @@ def first_link(view: View, lane: str, chains: Chains, role: Role, size: Size) ->
         if link.chosen.model == now:
             return None
         if link.chosen.model not in view.down and _lacks(link, size) is None:
-            what = "summary" if role == ASIDE else "turn"
-            return replace(link.chosen, why=f"A new {what} begins with the first model.")
+            return replace(link.chosen, why=f"A new {_WHAT.get(role, 'turn')} begins with the first model.")
     return None
 
 
 def _begins(view: View, role: Role) -> bool:
     turn = view.lane(MAIN).turn
-    if role == ASIDE:
-        return view.lane(MAIN).memory.tried == 0
+    if role in ASIDES:
+        memory = view.lane(MAIN).memory
+        return (memory.tried if role == COMPACTION else memory.titled) == 0
     return not (turn.steps or turn.failures or turn.tried) and turn.failed is None
 
 

@@ -14,8 +14,8 @@ from ml_intern.agent.numbers import told_numbers
 from ml_intern.agent.summary import Style, render
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import MlInternError
+from ml_intern.record.asides import COMPACTION
 from ml_intern.record.clearing import Cleared, Compacted, Told
-from ml_intern.record.events import Role
 from ml_intern.record.folds.lines import Line
 from ml_intern.record.folds.references import is_reference
 from ml_intern.record.folds.transcript import is_large
@@ -39,13 +39,14 @@ _REFERENCE_BYTES = 400
 _LEAST_SHOWN = 500
 _LEAST_SUMMARY = 1_500
 _LONGEST_WAIT_MS = 15_000
-ROLE: Role = "compaction"
+_TOLD_CHARS = 120_000
+"""Of the conversation, that a model is told which writes for a summary."""
 
 
 def compaction_head() -> Head:
     """What a model is told that writes for a summary."""
     text = (Path(__file__).parent / "prompts" / "compaction.md").read_text(encoding="utf-8")
-    return Head(text, (), aside=True)
+    return Head(text, (), aside=_TOLD_CHARS)
 
 
 Running = Callable[[], Awaitable[list[tuple[str, str]]]]
@@ -74,9 +75,9 @@ class Compactor(Struct, frozen=True):
         if (cleared := clearing(view, lane, _room(view, lane, self.head))) is not None:
             await self.log.add(cleared, lane)
             return
-        if ROLE in self.asker.heads and await self._wants_prose(lane):
+        if COMPACTION in self.asker.heads and await self._wants_prose(lane):
             tried = view.lane(lane).memory.tried
-            await self.asker.ask(lane, ROLE)
+            await self.asker.ask(lane, COMPACTION)
             if self.log.view.lane(lane).memory.tried > tried:
                 return
         running = await self._running()
@@ -95,7 +96,7 @@ class Compactor(Struct, frozen=True):
         memory, turn = self.log.view.lane(lane).memory, self.log.view.lane(lane).turn
         if memory.asks_no_more or memory.overflows > 1:
             return False
-        if memory.missed is None or await self.asker.pass_on(lane, ROLE):
+        if memory.missed is None or await self.asker.pass_on(lane, COMPACTION):
             return True
         if turn.retry_due is None:
             return False

@@ -20,7 +20,6 @@ IMAGE_TOKENS = 4_096
 MARGIN_TOKENS = 1_024
 _LONGEST_ASIDE = 4_096
 """Tokens of a reply to an aside."""
-_ASIDE_CHARS = 120_000
 _ASIDE_WINDOW = 32_768
 """Tokens, where nobody knows how much the model holds."""
 
@@ -29,12 +28,13 @@ _ASIDE_WINDOW = 32_768
 class Head:
     """What stands before every conversation: the system text and the tools.
 
-    `aside`: what is asked is no step of the conversation, but something about it, which is told as one text.
+    `aside`: what is asked is no step of the conversation, but something about it, of which so many characters at the
+    most are told as one text.
     """
 
     system: str
     tools: tuple[ToolSpec, ...]
-    aside: bool = False
+    aside: int = 0
 
     @cached_property
     def _encoded(self) -> bytes:
@@ -99,7 +99,7 @@ def reply_tokens(view: View, lane: str, head: Head, model: ModelChosen) -> int |
 def _aside(view: View, lane: str, head: Head) -> Asked:
     """The conversation as one text that the model which is asked about it can hold."""
     window = window_of(view, lane, view.settings.model_of("compaction")) or _ASIDE_WINDOW
-    limit = max(LEAST_REPLY, min(_ASIDE_CHARS, (window - _LONGEST_ASIDE - head.bound // 3) * 2))
+    limit = min(head.aside, max(LEAST_REPLY, (window - _LONGEST_ASIDE - head.bound // 3) * 2))
     mark = hashlib.sha256(f"{lane} {view.started.session if view.started else ''} {view.seq}".encode()).hexdigest()[:12]
     return Asked(retold(view.lane(lane).transcript.lines, mark, limit), by="product")
 

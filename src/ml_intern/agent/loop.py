@@ -9,6 +9,7 @@ from ml_intern.agent.ask import Asker
 from ml_intern.agent.compact import Compactor, Running
 from ml_intern.agent.context import Head
 from ml_intern.agent.road import Road
+from ml_intern.agent.title import name_session, wants_title
 from ml_intern.base.clock import Clock
 from ml_intern.policy.closing import closing
 from ml_intern.policy.guards import ask_guards, outcome
@@ -81,6 +82,7 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
 async def _rest(worker: Worker, lane: str) -> None:
     """The end of the turn, unless another model of the chain goes on where one failed."""
     if not await worker.asker.go_on(lane):
+        await _name(worker, lane)
         await close_attempt(worker.log, lane, LOST)
         await worker.log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
 
@@ -121,4 +123,11 @@ async def _ask(worker: Worker, lane: str) -> None:
     if noticed is not None:
         await worker.log.add(outcome(noticed, worker.log.view, lane), lane)
     elif not await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane)):
+        await _name(worker, lane)
         await worker.asker.ask(lane, worker.role)
+
+
+async def _name(worker: Worker, lane: str) -> None:
+    """Have the session named, where it is time for that."""
+    if wants_title(worker.log.view, lane):
+        await name_session(worker.asker)

@@ -203,19 +203,20 @@ def _effort(text: str, origin: str) -> Effort:
 def _of_roles() -> tuple[Option, ...]:
     """A chain of models and an effort for each role but `main`, which the others follow."""
     what = {
-        "research": "that look things up",
-        "compaction": "that sum up what was said",
-        "title": "that name sessions",
-        "judge": "that give a second opinion on calls",
+        "research": ("that look things up", "default: those of main"),
+        "compaction": ("that sum up what was said", "default: those of main"),
+        "title": ("that name sessions", "default: none, the first words are the name"),
+        "judge": ("that give a second opinion", "kept with the session: nothing asks for one yet"),
     }
     rows: list[Option] = []
     for role in ROLES[1:]:
-        variable, about = f"ML_INTERN_{role.upper()}", f"Models {what[role]}, in order (default: those of main)."
+        models, without = what[role]
+        variable, about = f"ML_INTERN_{role.upper()}", f"Models {models}, in order ({without})."
         rows.append(
             Option(f"models.{role}", "names", about, f"{variable}_MODEL", f"--{role}-model", "trusted", _models,
                    shown=", ".join, many=True)
         )  # fmt: skip
-        about = f"Effort of the models {what[role]} (default: `effort`)."
+        about = f"Effort of the models {models} (default: `effort`)."
         form = "as effort"
         rows.append(
             Option(f"efforts.{role}", form, about, f"{variable}_EFFORT", f"--{role}-effort", "trusted", _effort)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ml_intern import __version__
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.chain import Link
-from ml_intern.agent.compact import ROLE, compaction_head
+from ml_intern.agent.compact import compaction_head
 from ml_intern.agent.context import Head
 from ml_intern.agent.gate import Gate, OpenGate
 from ml_intern.agent.loop import Tell, Worker
@@ -22,6 +22,7 @@ from ml_intern.agent.notices import Notices
 from ml_intern.agent.prompt import Scene, main_prompt
 from ml_intern.agent.road import Road
 from ml_intern.agent.subagent import Crew, Lanes
+from ml_intern.agent.title import title_head
 from ml_intern.app.choices import Choice, Played, Players, seen_tools, settings_events
 from ml_intern.app.hooks import Hooks
 from ml_intern.app.joined import joined_words, set_ground
@@ -40,6 +41,7 @@ from ml_intern.model.apart import Apart
 from ml_intern.model.keys import find_key, known_secrets
 from ml_intern.model.limiter import Limited, Limiters
 from ml_intern.model.port import Model, ToolSpec
+from ml_intern.record.asides import COMPACTION, TITLE
 from ml_intern.record.events import ModelChosen, OwnerTook, Role, SessionStarted
 from ml_intern.record.live import Live
 from ml_intern.record.log import Log
@@ -332,7 +334,9 @@ async def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: 
     registry = Registry(seen)
     specs = tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs())
     prompt = await asyncio.to_thread(main_prompt, log.view, replace(scene, abilities=abilities_of(registry)))
-    head, aside = Head(prompt, specs), await asyncio.to_thread(compaction_head)
+    heads: dict[Role, Head] = {"main": Head(prompt, specs), COMPACTION: await asyncio.to_thread(compaction_head)}
+    if TITLE in models:
+        heads[TITLE] = await asyncio.to_thread(title_head)
     notices = Notices(log)
 
     async def news(lane: str, tell: Tell) -> bool:
@@ -341,7 +345,7 @@ async def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: 
 
     clock = SystemClock()
     first: dict[Role, Model] = {role: chain[0].model for role, chain in models.items()}
-    asker = Asker(log, live, clock, first, {"main": head, ROLE: aside}, day, models)
+    asker = Asker(log, live, clock, first, heads, day, models)
     road = Road(log, live, clock, registry, day, gate=tools.gate)
     worker = Worker(log, asker, road, clock, news, running=watch.left)
     tools.lanes.furnish(Crew(worker, seen, scene.walls))

@@ -65,6 +65,7 @@ def _flags(command: Any) -> Any:
     return command
 
 
+_LIKE_MAIN = (("research", "default: as main"), ("compaction", "default: as main"))
 _OPTIONS = (
     click.option("--model", "-m", metavar="ID", help="provider/model, or org/name on the Hugging Face router."),
     click.option("--fallback", multiple=True, metavar="ID", help="A model to ask where the last one fails for good."),
@@ -72,9 +73,9 @@ _OPTIONS = (
     click.option("--effort", metavar="EFFORT", help="To think: off, minimal, low, medium, high, xhigh or max."),
     *(
         option
-        for role in ("research", "compaction", "title", "judge")
+        for role, without in (*_LIKE_MAIN, ("title", "default: first words"), ("judge", "not asked yet"))
         for option in (
-            click.option(f"--{role}-model", metavar="IDS", help=f"Models of the role {role} (default: as main)."),
+            click.option(f"--{role}-model", metavar="IDS", help=f"Models of the role {role} ({without})."),
             click.option(f"--{role}-effort", metavar="EFFORT", help=f"Effort of the role {role} (default: --effort)."),
         )
     ),

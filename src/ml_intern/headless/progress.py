@@ -8,6 +8,7 @@ from ml_intern.base.money import Micro, show
 from ml_intern.base.text import one_line, size, visible, visible_line
 from ml_intern.headless.report import follow_ups
 from ml_intern.headless.streams import tell
+from ml_intern.record.asides import ASIDES, COMPACTION
 from ml_intern.record.display import (
     DiffDisplay,
     Display,
@@ -103,8 +104,8 @@ class Progress:
     def _lines(self, entry: Entry) -> list[str]:
         event, brief = entry.event, entry.lane != MAIN and not self._whole
         match event:
-            case ModelReplied(role="compaction"):
-                return [_summed(event)]
+            case ModelReplied(role=role) if role in ASIDES:
+                return [_aside(event)]
             case ModelReplied():
                 step = self._steps[entry.lane] = self._steps.get(entry.lane, 0) + 1
                 return [_replied(step, event, with_calls=brief)]
@@ -134,7 +135,7 @@ class _Prompt:
             case UserSaid(text=text):
                 self._said, self._replied = (entry.seq, text), False
             case ModelReplied(role=role):
-                self._replied = self._replied or role != "compaction"
+                self._replied = self._replied or role not in ASIDES
             case Compacted(upto=upto, summary=summary) if self._said is not None and self._said[0] <= upto:
                 text = self._said[1]
                 if self._is_too_long(text) and visible(text) not in summary:
@@ -188,8 +189,10 @@ def lane_mark(lane: str) -> str:
     return "" if lane == MAIN else f"[{visible_line(lane)}] "
 
 
-def _summed(event: ModelReplied) -> str:
-    return f"  summary {_tokens(event.usage)}  {event.total_ms / 1000:.1f} s  {show(Micro(event.cost))}"
+def _aside(event: ModelReplied) -> str:
+    figures = f"{_tokens(event.usage)}  {event.total_ms / 1000:.1f} s  {show(Micro(event.cost))}"
+    what = "summary" if event.role == COMPACTION else f"title   {one_line(event.reply.text, WIDTH)} "
+    return f"  {what} {figures}"
 
 
 def _replied(step: int, event: ModelReplied, *, with_calls: bool) -> str:

@@ -8,6 +8,7 @@ from msgspec.structs import asdict
 from ml_intern.base.money import Micro, show
 from ml_intern.base.text import one_line, visible_line
 from ml_intern.headless.exits import Exit
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.effects import Effect
 from ml_intern.record.events import Entry, ModelFailed, ModelReplied, ModelStopped, ToolFinished
 from ml_intern.record.messages import Reply
@@ -41,7 +42,7 @@ class Tally:
         """Count what `entry` adds."""
         match entry.event:
             case ModelReplied(reply=reply, usage=usage, cost=cost, role=role):
-                self.steps += role != "compaction"
+                self.steps += role not in ASIDES
                 self.cost += cost
                 self.answered[reply.by] = self.answered.get(reply.by, 0) + 1
                 if usage is not None:

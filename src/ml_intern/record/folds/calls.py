@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.events import (
     Entry,
     ModelReplied,
@@ -41,7 +42,7 @@ def wait_for_person(calls: Calls) -> bool:
 def fold_calls(calls: Calls, entry: Entry) -> Calls:
     """The open calls after `entry`, in the order of the reply."""
     match entry.event:
-        case ModelReplied(reply=reply, role=role) if role != "compaction":
+        case ModelReplied(reply=reply, role=role) if role not in ASIDES:
             return {**calls, **{call.id: OpenCall(call) for call in reply.calls}}
         case ToolHeld(call=key) as held:
             return {**calls, key: replace(calls[key], state="held", held=held, held_seq=entry.seq, answer="")}

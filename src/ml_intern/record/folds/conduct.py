@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.display import PlanItem
 from ml_intern.record.events import Entry, Lifted, ModelReplied, Nudged, ToolFinished, TurnEnded, UserSaid
 from ml_intern.record.facts import FileChange, PlanSet
@@ -63,7 +64,7 @@ def fold_conduct(conduct: Conduct, calls: Calls, entry: Entry) -> Conduct:
     match event:
         case UserSaid(when="now") | Lifted() | TurnEnded():
             return Conduct(plan=conduct.plan)
-        case ModelReplied(role="compaction"):
+        case ModelReplied(role=role) if role in ASIDES:
             return conduct
         case ModelReplied(finish=finish):
             cuts = conduct.cuts + 1 if finish == "length" else 0

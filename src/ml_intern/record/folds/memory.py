@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ml_intern.base.text import one_line
 from ml_intern.base.trail import Trail
+from ml_intern.record.asides import ASIDES, COMPACTION, TITLE
 from ml_intern.record.clearing import Cleared, CompactAsked, Compacted, Told
 from ml_intern.record.display import (
     DiffDisplay,
@@ -30,6 +31,8 @@ from ml_intern.record.events import (
     ModelFailed,
     ModelReplied,
     ModelStopped,
+    Renamed,
+    Role,
     ToolAnswered,
     ToolHeld,
     TurnEnded,
@@ -41,7 +44,8 @@ from ml_intern.record.folds.calls import Calls
 MOST_NUMBERS = 200
 MOST_DECISIONS = 60
 _MOST_PARTS = 20
-_MOST_TRIES = 2
+MOST_TRIES = 2
+"""How often something is asked aside."""
 _LEAST_WINDOW = 1_024
 _MOST_CHARS = 300
 _LIMITS = (
@@ -99,10 +103,11 @@ class Memory(Struct, frozen=True):
     """`asked` is the last attempt of the lane's own, `windows` what models were found to hold, in tokens,
     `answered` the longest request of each that was answered.
 
-    `overflows` counts requests in a row that were too long; `squeezed`: room was made since the last. `prose` is what a
-    model wrote for the summary to come, `tried` how often one was asked, `asking` who was, `missed` who failed last,
-    unless our process died; `wanted`: a person asked for a compaction. `weighed` is what the transcript weighed after
-    the last one, in bytes.
+    `overflows` counts requests in a row that were too long; `squeezed`: room was made since the last. `aside` is what
+    an open attempt is asked aside, `asking` who is, `missed` who failed last at that, unless our process died. `prose`
+    is what a model wrote for the summary to come, `tried` how often one was asked; `title` is what one wrote as the
+    session's, `titled` how often one was asked, or all that may be where it has a name. `wanted`: a person asked for a
+    compaction. `weighed` is what the transcript weighed after the last one, in bytes.
     """
 
     said: Trail[Said] = field(default_factory=Trail[Said])
@@ -113,9 +118,11 @@ class Memory(Struct, frozen=True):
     answered: Mapping[str, int] = field(default_factory=dict[str, int])
     overflows: int = 0
     squeezed: bool = False
-    aside: bool = False
+    aside: Role | None = None
     prose: str | None = None
     tried: int = 0
+    title: str | None = None
+    titled: int = 0
     asking: str = ""
     missed: Missed | None = None
     weighed: int = 0
@@ -125,7 +132,7 @@ class Memory(Struct, frozen=True):
     @property
     def asks_no_more(self) -> bool:
         """Whether a model has written its part of the summary, or failed to."""
-        return self.prose is not None or self.tried >= _MOST_TRIES
+        return self.prose is not None or self.tried >= MOST_TRIES
 
 
 def fold_memory(memory: Memory, entry: Entry, calls: Calls, weight: int) -> Memory:
@@ -160,21 +167,25 @@ def fold_memory(memory: Memory, entry: Entry, calls: Calls, weight: int) -> Memo
 
 def _attempted(memory: Memory, event: Event) -> Memory:
     match event:
-        case ModelAsked(role="compaction", model=model):
-            return replace(memory, aside=True, tried=memory.tried + 1, asking=model, missed=None)
+        case ModelAsked(role=role, model=model) if role in ASIDES:
+            asking = replace(memory, aside=role, asking=model, missed=None)
+            return replace(asking, tried=memory.tried + (role == COMPACTION), titled=memory.titled + (role == TITLE))
         case ModelAsked() as asked:
-            return replace(memory, asked=asked, aside=False)
+            return replace(memory, asked=asked, aside=None)
         case ModelReplied(reply=reply) if memory.aside:
-            return replace(memory, aside=False, prose=reply.text)
+            is_title, done = memory.aside == TITLE, replace(memory, aside=None)
+            return replace(done, title=reply.text) if is_title else replace(done, prose=reply.text)
         case ModelReplied(usage=usage):
             memory = replace(memory, overflows=0) if memory.overflows else memory
             return _answered(memory, memory.asked, usage.prompt) if usage is not None and memory.asked else memory
         case ModelFailed(kind=kind, what=what) if memory.aside and kind != "lost":
-            return replace(memory, aside=False, missed=Missed(memory.asking, what))
+            return replace(memory, aside=None, missed=Missed(memory.asking, what))
         case ModelFailed() | ModelStopped() if memory.aside:
-            return replace(memory, aside=False)
+            return replace(memory, aside=None)
         case ModelFailed(kind="overflow", what=what) if memory.asked is not None:
             return _overflowed(memory, memory.asked, what)
+        case Renamed():
+            return replace(memory, title=None, titled=MOST_TRIES)
         case _:
             return memory
 

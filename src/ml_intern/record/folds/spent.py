@@ -3,6 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.events import Event, ModelFailed, ModelReplied, ModelStopped, ToolFinished
 
 
@@ -21,7 +22,7 @@ def fold_spent(spent: Spent, event: Event) -> Spent:
     """The sums after `event`."""
     match event:
         case ModelReplied(usage=usage, cost=cost, role=role):
-            spent = replace(spent, steps=spent.steps + (role != "compaction"), cost=spent.cost + cost)
+            spent = replace(spent, steps=spent.steps + (role not in ASIDES), cost=spent.cost + cost)
             if usage is None:
                 return spent
             tokens = (spent.prompt + usage.prompt, spent.output + usage.output, spent.cached + usage.cached)

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ml_intern.base.trail import Trail
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.clearing import Cleared, Compacted
 from ml_intern.record.events import (
     Entry,
@@ -98,7 +99,7 @@ def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
 def _folded(transcript: Transcript, entry: Entry) -> Transcript:
     seq, event = entry.seq, entry.event
     match event:
-        case ModelAsked(role="compaction"):
+        case ModelAsked(role=role) if role in ASIDES:
             return replace(transcript, asking=True, aside=True)
         case ModelAsked(head=head, model=model):
             asked = Counted(head, len(transcript.lines), 0, model, transcript.weight)

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.events import (
     Ending,
     Entry,
@@ -111,9 +112,9 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
 
 def _attempted(turn: Turn, event: Event) -> Turn:
     match event:
-        case ModelAsked(role="compaction") as asked:
+        case ModelAsked(role=role) as asked if role in ASIDES:
             return replace(turn, attempt=asked, retry_due=None)
-        case ModelReplied() | ModelFailed() if turn.attempt is not None and turn.attempt.role == "compaction":
+        case ModelReplied() | ModelFailed() if turn.attempt is not None and turn.attempt.role in ASIDES:
             overrun = isinstance(event, ModelReplied) and event.overrun
             return replace(turn, attempt=None, stopping=_overrun() if overrun else turn.stopping)
         case ModelAsked() as asked:
@@ -148,10 +149,10 @@ def _attempted(turn: Turn, event: Event) -> Turn:
 
 
 def _left(turn: Turn, role: Role) -> Turn:
-    """Another model goes on where one failed: what it said is kept until somebody answers. Who writes a summary is no
+    """Another model goes on where one failed: what it said is kept until somebody answers. Who is asked aside is no
     matter of the turn's own failure; there is only nothing to wait for.
     """
-    if role == "compaction":
+    if role in ASIDES:
         return replace(turn, retry_due=None)
     if turn.failed is None or turn.failed_at is None:
         return turn
