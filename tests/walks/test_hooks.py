@@ -17,7 +17,8 @@ WRITES = ("write", {"path": "a.txt", "content": "x\n"})
 def hook(walk: Walk, answer: str, *, event: str = "before_call", more: str = "", name: str = "guard") -> Path:
     """A hook in the user's file, which keeps what it was told; the file that it keeps it in."""
     heard, script = walk.place / f"{name}.{event}.jsonl", walk.place / f"{name}.{event}.sh"
-    script.write_text(f"cat >> {heard}; echo >> {heard}\n{answer}\n")
+    # In one write: hooks that are told side by side keep theirs in the same file.
+    script.write_text(f"told=$(cat)\nprintf '%s\\n' \"$told\" >> {heard}\n{answer}\n")
     user = walk.home / ".config" / "ml-intern" / "settings.toml"
     user.parent.mkdir(parents=True, exist_ok=True)
     table = f"[[hooks]]\nname = '{name}'\nevent = '{event}'\ncommand = 'sh {script}'\n{more}\n"
@@ -174,7 +175,7 @@ async def test_the_others_are_told_of_turn_and_call_without_being_waited_for(wal
     async with Hearing(story([WRITES], [bash("true", hub=["push me/x"])])) as model:
         await walk.say(model, "go on")
     after = told(heard["after_call"])
-    assert [(each["call"]["tool"], each["outcome"]) for each in after] == [("write", "ok"), ("bash", "failed")]
+    assert sorted((each["call"]["tool"], each["outcome"]) for each in after) == [("bash", "failed"), ("write", "ok")]
     assert [each["text"] for each in told(heard["before_turn"])] == ["go on"]
     assert [each["reason"] for each in told(heard["after_turn"])] == ["done"]
     assert told(heard["held"]) == told(heard["answered"]) == []
