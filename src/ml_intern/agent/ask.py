@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ml_intern.agent.chain import Chains, first_link, followed, goes_on, next_aside, next_link
 from ml_intern.agent.context import Head, bound_tokens, guessed_tokens, make_request, reply_tokens
 from ml_intern.agent.day import REMEDY, Day, EveryDay, spent_words
+from ml_intern.agent.lost import close_attempt
 from ml_intern.agent.share import HELD_BY_OTHERS, freed, others_hold, purse_of, share_spent
 from ml_intern.base.clock import Clock
 from ml_intern.base.errors import ModelError, NoServer, Unreachable
@@ -77,7 +78,7 @@ class Asker(Struct, frozen=True):
             asyncio.CancelledError: stopped; what came so far is recorded if a person asked for the stop.
             SessionError: the record can no longer be written.
         """
-        await self._close_lost(lane)
+        await close_attempt(self.log, lane)
         await self._begin(lane, role)
         key, left = new_id(), await self.day.left()
         wanted = self._propose(self.log.view, lane, role, (key, left))
@@ -174,14 +175,6 @@ class Asker(Struct, frozen=True):
             return TurnEnded("budget", what, "Resume the session with a higher --budget.")
         expected = guessed_tokens(view, lane, head)
         return ModelAsked(key, role, chosen.model, quote.reserved, bound, quote.max_output, head.digest, expected)
-
-    async def _close_lost(self, lane: str) -> None:
-        """An attempt found open is one whose process died: it may have been billed, so its worst case is booked."""
-        lost = self.log.view.lane(lane).turn.attempt
-        if lost is not None:
-            what = "The process ended while the model was answering."
-            failed = ModelFailed(lost.attempt, "lost", what, "", transient=True, cost=lost.reserved, bound=True)
-            await self.log.add(failed, lane)
 
     async def _attempt(self, lane: str, role: Role, asked: ModelAsked) -> None:
         begun = self.clock.now_ms()

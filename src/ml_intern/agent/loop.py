@@ -8,18 +8,16 @@ from msgspec import Struct
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.compact import Compactor, Running
 from ml_intern.agent.context import Head
+from ml_intern.agent.lost import close_attempt
 from ml_intern.agent.road import Road
 from ml_intern.agent.title import name_session, wants_title
 from ml_intern.base.clock import Clock
 from ml_intern.policy.closing import closing
 from ml_intern.policy.guards import ask_guards, outcome
-from ml_intern.record.events import ModelFailed, ModelStopped, Nudged, Role, TurnEnded
+from ml_intern.record.events import Nudged, Role, TurnEnded
 from ml_intern.record.log import Log, Refusal
 from ml_intern.record.next import AskModel, Compact, Rest, SettleCalls, Wait, next_step
 from ml_intern.record.view import View
-
-LOST = "The process ended while the model was answering."
-
 
 Tell = Callable[[str], Awaitable[object]]
 News = Callable[[str, Tell], Awaitable[bool]]
@@ -62,7 +60,7 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
     while True:
         match next_step(log.view, lane, worker.clock.now_ms(), worker.head.bound):
             case Compact():
-                await close_attempt(log, lane, LOST)
+                await close_attempt(log, lane)
                 await Compactor(log, worker.asker, worker.clock, worker.head, worker.running).make_room(lane)
             case AskModel():
                 await _ask(worker, lane)
@@ -83,28 +81,8 @@ async def _rest(worker: Worker, lane: str) -> None:
     """The end of the turn, unless another model of the chain goes on where one failed."""
     if not await worker.asker.go_on(lane):
         await _name(worker, lane)
-        await close_attempt(worker.log, lane, LOST)
+        await close_attempt(worker.log, lane)
         await worker.log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
-
-
-async def close_attempt(log: Log, lane: str, what: str) -> None:
-    """Close an attempt that nobody waits for any more: it may have been billed, so its worst case is booked.
-
-    Raises:
-        SessionError: the record can no longer be written.
-    """
-    if log.view.lane(lane).turn.attempt is not None:
-        await log.add(lambda view: _closed(view, lane, what), lane)
-
-
-def _closed(view: View, lane: str, what: str) -> ModelFailed | ModelStopped | Refusal:
-    turn = view.lane(lane).turn
-    lost = turn.attempt
-    if lost is None:
-        return Refusal("the attempt was closed meanwhile")
-    if turn.stopping is not None:
-        return ModelStopped(lost.attempt, "", lost.reserved, bound=True)
-    return ModelFailed(lost.attempt, "lost", what, "", transient=True, cost=lost.reserved, bound=True)
 
 
 def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
@@ -118,7 +96,7 @@ def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
 
 async def _ask(worker: Worker, lane: str) -> None:
     """Ask the model, unless a guard has something to say first."""
-    await close_attempt(worker.log, lane, LOST)
+    await close_attempt(worker.log, lane)
     noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
     if noticed is not None:
         await worker.log.add(outcome(noticed, worker.log.view, lane), lane)

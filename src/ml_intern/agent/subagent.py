@@ -12,7 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ml_intern.agent.context import Head, bound_tokens
-from ml_intern.agent.loop import Tell, Worker, close_attempt, work
+from ml_intern.agent.loop import Tell, Worker, work
+from ml_intern.agent.lost import close_attempt
 from ml_intern.agent.share import purse_of, share_left
 from ml_intern.base.errors import ToolFailed
 from ml_intern.base.ids import new_id

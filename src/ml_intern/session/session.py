@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
-from ml_intern.agent.loop import Worker, close_attempt, work
+from ml_intern.agent.loop import Worker, work
+from ml_intern.agent.lost import close_attempt
 from ml_intern.base.errors import MlInternError, SessionError
 from ml_intern.base.ids import new_id
 from ml_intern.record.commands import Command, Stop
