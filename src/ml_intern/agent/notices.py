@@ -41,7 +41,8 @@ class Notices:
             return False
         found = [*changed_numbers(view, view.settings.ground)]
         fresh, self._fresh = self._fresh, []
-        found += await asyncio.to_thread(lambda: [*changed_files(view), *instructions_below(view, fresh)])
+        if fresh or any(each.sha for each in view.settings.ground.joined):
+            found += await asyncio.to_thread(lambda: [*changed_files(view), *instructions_below(view, fresh)])
         for nudge in found:
             await self._log.add(nudge, lane)
         return bool(found)
