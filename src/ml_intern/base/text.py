@@ -11,8 +11,7 @@ _UNSEEN = (
     # Inside an emoji these two join what is seen; anywhere else they hide.
     rf"|(?<![{_EMOJI}\ufe0f])\u200d|\u200d(?![{_EMOJI}])|(?<![{_EMOJI}])\ufe0f(?!\u20e3)"
 )
-_IN_TEXT = re.compile(_UNSEEN)
-_IN_LINE = re.compile(rf"[\t\n]|{_UNSEEN}")
+_UNSEEN_IN_LINE = rf"[\t\n]|{_UNSEEN}"
 
 
 class Clipped(NamedTuple):
@@ -51,12 +50,17 @@ def visible(text: str) -> str:
 
     Line ends and tabs stay; where a text must not begin a line of its own, take `visible_line`.
     """
-    return _IN_TEXT.sub(_spelled, text)
+    return text if _is_plain(text) else re.sub(_UNSEEN, _spelled, text)
 
 
 def visible_line(text: str) -> str:
     """What `visible` makes of `text`, with line ends and tabs spelled out as well: it cannot forge a line."""
-    return _IN_LINE.sub(_spelled, text)
+    return text if _is_plain(text) else re.sub(_UNSEEN_IN_LINE, _spelled, text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether there is nothing to look for: most texts are such, and the patterns take long to make."""
+    return text.isascii() and text.isprintable()
 
 
 def _spelled(found: re.Match[str]) -> str:

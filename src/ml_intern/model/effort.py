@@ -39,16 +39,16 @@ _BUDGETS: Mapping[Effort, int] = {
 }
 """Tokens of thinking, for models of Anthropic's that take no effort."""
 _LEAST_BUDGET = 1_024
-_OF_BUDGETS = re.compile(r"claude-(?:3\b|3-|(?:opus|sonnet|haiku)-4(?:-[015])?(?:-\d{8})?$)")
+_OF_BUDGETS = r"claude-(?:3\b|3-|(?:opus|sonnet|haiku)-4(?:-[015])?(?:-\d{8})?$)"
 
 _MIDDLE = frozenset[Effort](("low", "medium", "high"))
 """What every model takes that takes any."""
 
-_NAMES_IT = re.compile(r"effort|chat_template_kwargs|enable_thinking|budget_tokens|adaptive|thinking\.|\breasoning\b")
-_NO_SUCH_FIELD = re.compile(
+_NAMES_IT = r"effort|chat_template_kwargs|enable_thinking|budget_tokens|adaptive|thinking\.|\breasoning\b"
+_NO_SUCH_FIELD = (
     r"(?:unrecogni[sz]ed|unknown|unexpected|extra|unsupported)\W+(?:\w+\W+){0,2}(?:parameter|argument|input|field|key)"
 )
-_LISTED = re.compile(r"(?:supported values|supported|allowed|one of|must be|should be|expected|input should be)\b(.*)")
+_LISTED = r"(?:supported values|supported|allowed|one of|must be|should be|expected|input should be)\b(.*)"
 
 
 def nearest(wanted: Effort, takes: Sequence[Effort]) -> Effort | None:
@@ -90,13 +90,13 @@ def message_fields(effort: Effort | None, max_tokens: int, *, adaptive: bool) ->
 
 def is_adaptive(model: str) -> bool:
     """Whether a model of Anthropic's thinks by effort, going by its name; older ones have a budget."""
-    return _OF_BUDGETS.search(model) is None
+    return re.search(_OF_BUDGETS, model) is None
 
 
 def names_it(what: str, sent: Effort) -> bool:
     """Whether a refusal is about how much is to be thought. OpenAI's names the value that was `sent` and no field."""
     said = what.lower()
-    return _NAMES_IT.search(said) is not None or f"'{_word(sent)}' is not supported" in said
+    return re.search(_NAMES_IT, said) is not None or f"'{_word(sent)}' is not supported" in said
 
 
 def left_after(what: str, sent: Effort, provider: str, learned: Sequence[str] | None) -> tuple[Effort, ...]:
@@ -105,9 +105,9 @@ def left_after(what: str, sent: Effort, provider: str, learned: Sequence[str] | 
     Always fewer than were learned before, so that asking again comes to an end.
     """
     said = what.lower()
-    if _NO_SUCH_FIELD.search(said):
+    if re.search(_NO_SUCH_FIELD, said):
         return ()
-    if listed := _LISTED.search(said):
+    if listed := re.search(_LISTED, said):
         words = {{"none": "off", "disabled": "off"}.get(word, word) for word in re.findall(r"[a-z]+", listed[1])}
         may = EFFORTS if learned is None else taken(provider, learned)
         found: list[Effort] = [each for each in may if each in words and each != sent]

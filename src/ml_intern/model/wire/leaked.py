@@ -7,6 +7,7 @@ whole, one after the other, of tools that were offered. Anything else stays text
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -51,55 +52,58 @@ def _form(start: str, around: str, call: str, end: str, parameter: str = "") -> 
     return _Form(begins, others, calls, ends, re.compile(parameter, re.DOTALL) if parameter else None)
 
 
-_FORMS = (
-    # Kimi K2.
-    _form(
-        r"<\|tool_calls_section_begin\|>",
-        r"<\|tool_calls_section_(?:begin|end)\|>",
-        r"<\|tool_call_begin\|>\s*(?:functions\.)?(?P<name>[\w-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*",
-        r"\s*(?:<\|tool_call_end\|>|\Z)",
-    ),
-    # DeepSeek V3 and R1, then V3.1.
-    _form(
-        rf"<{_BAR}tool▁calls▁begin{_BAR}>",
-        rf"<{_BAR}tool▁calls▁(?:begin|end){_BAR}>|<{_BAR}end▁of▁sentence{_BAR}>",
-        rf"<{_BAR}tool▁call▁begin{_BAR}>(?:function<{_BAR}tool▁sep{_BAR}>)?(?P<name>[\w-]+)"
-        rf"(?:<{_BAR}tool▁sep{_BAR}>|\s*```json)\s*",
-        rf"\s*(?:```\s*)?(?:<{_BAR}tool▁call▁end{_BAR}>|\Z)",
-    ),
-    # DeepSeek V3.2 and V4; MiniMax; models that imitate Claude.
-    _form(
-        rf"<{_OWN}(?:function_calls|tool_calls?)>\s*<{_OWN}invoke ",
-        rf"</?{_OWN}(?:function_calls|tool_calls?)>",
-        rf'<{_OWN}invoke name="(?P<name>[\w-]+)">(?P<inside>.*?)(?=</{_OWN}invoke>)',
-        rf"</{_OWN}invoke>",
-        rf'<{_OWN}parameter name="(?P<key>[^"]+)"[^>]*>(?P<value>.*?)</{_OWN}parameter>',
-    ),
-    # Qwen3-Coder, which often forgets the outer tag.
-    _form(
-        r"(?:<tool_call>\s*)?<function=",
-        r"</?tool_call>",
-        r"<function=(?P<name>[\w-]+)>(?P<inside>.*?)(?=</function>)",
-        r"</function>",
-        r"<parameter=(?P<key>[^>]+)>\n?(?P<value>.*?)\n?</parameter>",
-    ),
-    # GLM.
-    _form(
-        r"<tool_call>[\w-]+\s*<arg_key>",
-        r"(?!)",
-        r"<tool_call>(?P<name>[\w-]+)(?P<inside>.*?)(?=</tool_call>)",
-        r"</tool_call>",
-        r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>",
-    ),
-    # Hermes, Qwen.
-    _form(r"<tool_call>\s*\{", r"(?!)", r"<tool_call>(?P<name>)\s*", r"\s*(?:</tool_call>|\Z)"),
-    # Mistral.
-    _form(r"\[TOOL_CALLS\]", r"(?!)", r"\[TOOL_CALLS\](?P<name>[\w-]*)(?:\[ARGS\])?\s*", r""),
-    # Nothing but fenced JSON.
-    _form(r"\A\s*```(?:json|tool_call)\n", r"(?!)", r"```(?:json|tool_call)\n(?P<name>)\s*", r"\s*```"),
-    # Llama: nothing but JSON.
-    _form(r"\A\s*\{\s*\"(?:name|type)\"", r"[;,]", r"(?P<name>)(?=\{)", r""),
-)
+@cache
+def _forms() -> tuple[_Form, ...]:
+    """Made for the first text that may hold a call: not before the first request, which these patterns would delay."""
+    return (
+        # Kimi K2.
+        _form(
+            r"<\|tool_calls_section_begin\|>",
+            r"<\|tool_calls_section_(?:begin|end)\|>",
+            r"<\|tool_call_begin\|>\s*(?:functions\.)?(?P<name>[\w-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*",
+            r"\s*(?:<\|tool_call_end\|>|\Z)",
+        ),
+        # DeepSeek V3 and R1, then V3.1.
+        _form(
+            rf"<{_BAR}tool▁calls▁begin{_BAR}>",
+            rf"<{_BAR}tool▁calls▁(?:begin|end){_BAR}>|<{_BAR}end▁of▁sentence{_BAR}>",
+            rf"<{_BAR}tool▁call▁begin{_BAR}>(?:function<{_BAR}tool▁sep{_BAR}>)?(?P<name>[\w-]+)"
+            rf"(?:<{_BAR}tool▁sep{_BAR}>|\s*```json)\s*",
+            rf"\s*(?:```\s*)?(?:<{_BAR}tool▁call▁end{_BAR}>|\Z)",
+        ),
+        # DeepSeek V3.2 and V4; MiniMax; models that imitate Claude.
+        _form(
+            rf"<{_OWN}(?:function_calls|tool_calls?)>\s*<{_OWN}invoke ",
+            rf"</?{_OWN}(?:function_calls|tool_calls?)>",
+            rf'<{_OWN}invoke name="(?P<name>[\w-]+)">(?P<inside>.*?)(?=</{_OWN}invoke>)',
+            rf"</{_OWN}invoke>",
+            rf'<{_OWN}parameter name="(?P<key>[^"]+)"[^>]*>(?P<value>.*?)</{_OWN}parameter>',
+        ),
+        # Qwen3-Coder, which often forgets the outer tag.
+        _form(
+            r"(?:<tool_call>\s*)?<function=",
+            r"</?tool_call>",
+            r"<function=(?P<name>[\w-]+)>(?P<inside>.*?)(?=</function>)",
+            r"</function>",
+            r"<parameter=(?P<key>[^>]+)>\n?(?P<value>.*?)\n?</parameter>",
+        ),
+        # GLM.
+        _form(
+            r"<tool_call>[\w-]+\s*<arg_key>",
+            r"(?!)",
+            r"<tool_call>(?P<name>[\w-]+)(?P<inside>.*?)(?=</tool_call>)",
+            r"</tool_call>",
+            r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>",
+        ),
+        # Hermes, Qwen.
+        _form(r"<tool_call>\s*\{", r"(?!)", r"<tool_call>(?P<name>)\s*", r"\s*(?:</tool_call>|\Z)"),
+        # Mistral.
+        _form(r"\[TOOL_CALLS\]", r"(?!)", r"\[TOOL_CALLS\](?P<name>[\w-]*)(?:\[ARGS\])?\s*", r""),
+        # Nothing but fenced JSON.
+        _form(r"\A\s*```(?:json|tool_call)\n", r"(?!)", r"```(?:json|tool_call)\n(?P<name>)\s*", r"\s*```"),
+        # Llama: nothing but JSON.
+        _form(r"\A\s*\{\s*\"(?:name|type)\"", r"[;,]", r"(?P<name>)(?=\{)", r""),
+    )
 
 
 def healed(finished: Finished, tools: Sequence[ToolSpec]) -> Finished:
@@ -133,7 +137,7 @@ def split_thinking(text: str) -> tuple[str, str]:
 def split_calls(text: str, tools: Sequence[ToolSpec]) -> tuple[str, list[Found]]:
     """What stands before the calls that the text ends with, and they."""
     schemas = {tool.name: tool.parameters for tool in tools}
-    for form in _FORMS if schemas else ():
+    for form in _forms() if schemas else ():
         start = form.start.search(text)
         if start is None or not _may_begin(form, text[: start.start()]):
             continue
