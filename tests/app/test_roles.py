@@ -104,6 +104,16 @@ async def test_an_address_and_a_price_hold_for_fallbacks_of_the_same_server_only
     assert y.base_url == x.base_url == "http://127.0.0.1:9/v1"
 
 
+async def test_a_price_holds_for_a_fallback_whose_address_stands_in_a_variable():
+    environ = {"OPENAI_COMPATIBLE_BASE_URL": "http://models.example:9/v1"}
+    names = ("openai-compatible/x", "openai-compatible/y")
+    said = Launch(Path(), environ=environ, model=names[0], fallback=names[1:], price="1/4")
+    x, y = (choice.event for choice in (await cast(said, (), None, {})).chains["main"])
+    assert y.prices == x.prices is not None
+    again = await cast(Launch(Path(), environ=environ), (x,), None, {})
+    assert [choice.event for choice in again.chains["main"]] == [x, y]
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://models.example:9/v1"])
 @pytest.mark.parametrize("price", ["1/4", None])
 async def test_a_chain_goes_on_with_its_address_and_price_whoever_of_it_has_answered(address, price):

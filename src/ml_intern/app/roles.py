@@ -173,9 +173,9 @@ async def _other(
     own = _of(recorded, role, model)
     if model in players or first.endpoint is None:
         return await chosen(replace(launch, base_url=None, price=None), model, own, players)
-    same = launch.base_url is not None and _is_of(model, first, launch)
-    plain = replace(launch, base_url=launch.base_url if same else None, price=None)
-    price = launch.price if same else _said_price(recorded, role, model)
+    is_same = _is_of(model, first, launch)
+    plain = replace(launch, base_url=launch.base_url if is_same else None, price=None)
+    price = (launch.price if is_same else None) or _said_price(recorded, role, model)
     try:
         found = await chosen(plain, model, own, players)
         # Of this machine no list knows a price: who says one means the server.
