@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ml_intern.headless.progress import WIDTH, Progress
 from ml_intern.record.clearing import Cleared, Compacted
@@ -248,6 +249,21 @@ def test_room_that_is_made_is_a_line_and_what_it_costs_too():
         "  cleared: the model sees 3 old answers as references",
         "  summary 900+60 tokens  0.7 s  $0.0012",
         "  compacted: the model sees entries up to 12 as a summary",
+    ]
+
+
+def test_who_really_answered_is_told_once_and_only_where_it_is_more_than_was_asked_for():
+    def by(served_by: str, served_at: str = "") -> ModelReplied:
+        event = replied("So.")
+        reply = replace(event.reply, by="hf/Qwen/Qwen3-32B:novita")
+        return replace(event, reply=reply, served_by=served_by, served_at=served_at)
+
+    same, other = by("qwen/qwen3-32b", "novita"), by("Qwen/Qwen3-32B-FP8", "together\n")
+    told = written(same, by(""), other, other, by("Qwen/Qwen3-32B", "together"), same, other).splitlines()
+    assert [line for line in told if not line.startswith("step")] == [
+        "  served by Qwen/Qwen3-32B-FP8 at together",
+        "  served by together",
+        "  served by Qwen/Qwen3-32B-FP8 at together",
     ]
 
 

@@ -92,7 +92,20 @@ async def test_ids_that_a_server_sends_twice_or_not_at_all_are_made():
 async def test_the_model_that_served_is_told():
     async with Raw(HEAD + sse(HEL, STOP)) as server:
         _, end = await replied(model_at(server.url))
-    assert end.served_by == "m-1"
+    assert (end.served_by, end.served_at) == ("m-1", "")
+
+
+async def test_the_provider_behind_a_router_is_told_whether_it_stands_in_a_header_or_in_the_stream():
+    leaked = '<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>'
+    routed = HEAD.replace(b"connection:", b"X-Inference-Provider: together\r\nconnection:")
+    async with Raw(routed + sse(HEL, STOP)) as server:
+        _, header = await replied(model_at(server.url))
+    async with Raw(HEAD + sse({**HEL, "provider": "DeepInfra"}, STOP)) as server:
+        _, stream = await replied(model_at(server.url))
+    async with Raw(routed + sse(chunk({"content": leaked}), STOP)) as server:
+        _, healed = await replied(model_at(server.url))
+    assert (header.served_at, stream.served_at) == ("together", "DeepInfra")
+    assert (healed.served_at, healed.finish) == ("together", "calls")
 
 
 async def test_details_of_thinking_are_put_together_and_kept():

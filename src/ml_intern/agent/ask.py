@@ -252,6 +252,7 @@ def _replied(
         bound=usage is None,
         overrun=cost > asked.reserved,
         role=asked.role,
+        served_at=finished.served_at,
     )
 
 

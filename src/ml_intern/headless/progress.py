@@ -67,6 +67,7 @@ class Progress:
         self._stream = stream
         self._whole = whole
         self._steps: dict[str, int] = {}
+        self._served: dict[str, str] = {}
         self._failed: dict[str, ModelFailed] = {}
         self._cleared: dict[str, set[int]] = {}
         self._prompt = _Prompt()
@@ -101,6 +102,14 @@ class Progress:
         what = "1 old answer as a reference" if many == 1 else f"{many} old answers as references"
         return [f"  cleared: the model sees {what}"] if many else []
 
+    def _who(self, lane: str, event: ModelReplied) -> list[str]:
+        """Who really answered, where that is more than was asked for and another one than last time."""
+        asked = event.reply.by.lower()
+        named = "" if event.served_by.lower() in asked else event.served_by
+        words = " at ".join(filter(None, (named, "" if event.served_at.lower() in asked else event.served_at)))
+        before, self._served[lane] = self._served.get(lane, ""), words
+        return [f"  served by {one_line(words, WIDTH)}"] if words and words != before else []
+
     def _lines(self, entry: Entry) -> list[str]:
         event, brief = entry.event, entry.lane != MAIN and not self._whole
         match event:
@@ -108,7 +117,7 @@ class Progress:
                 return [_aside(event)]
             case ModelReplied():
                 step = self._steps[entry.lane] = self._steps.get(entry.lane, 0) + 1
-                return [_replied(step, event, with_calls=brief)]
+                return [_replied(step, event, with_calls=brief), *self._who(entry.lane, event)]
             case ToolFinished(outcome="ok") | Nudged() if brief:
                 return []
             case TurnEnded(reason=reason, what=what) if reason != "done" and entry.lane != MAIN:

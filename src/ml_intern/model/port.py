@@ -60,13 +60,14 @@ Delta = TextDelta | ThinkingDelta | CallDelta
 
 class Finished(Struct, frozen=True):
     """The end of a good stream. `usage` is None where the provider reported none.
-    `served_by` is the model it says it was.
+    `served_by` is the model it says it was, `served_at` the provider that a router says it was sent on to.
     """
 
     reply: Reply
     usage: Usage | None
     finish: Literal["stop", "calls", "length", "filter", "other"]
     served_by: str = ""
+    served_at: str = ""
 
 
 class Model(Protocol):

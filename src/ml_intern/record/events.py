@@ -184,10 +184,9 @@ class Nudged(Struct, frozen=True, tag_field="type", tag="nudged"):
 
 
 class ModelAsked(Struct, frozen=True, tag_field="type", tag="model_asked"):
-    """An attempt begins; `reserved` is its worst case, `bound` the most prompt tokens it can hold.
-
-    `head` is the hash of system text and tools: a token count reported for this attempt holds for requests of the
-    same head. `expected` is about how many prompt tokens it holds; 0: not told.
+    """An attempt begins; `reserved` is its worst case, `bound` the most prompt tokens it can hold, `expected` about how
+    many it does (0: not told). `head` is the hash of system text and tools: a token count that was reported for this
+    attempt holds for requests of the same head.
     """
 
     attempt: str
@@ -201,8 +200,8 @@ class ModelAsked(Struct, frozen=True, tag_field="type", tag="model_asked"):
 
 
 class ModelReplied(Struct, frozen=True, tag_field="type", tag="model_replied"):
-    """The attempt succeeded. `bound`: usage was not reported, `cost` is the reservation. `overrun`:
-    usage went beyond it. What was said in the role `compaction` is no step of the lane.
+    """The attempt succeeded. The server says that it was `served_by` this model, a router `served_at` which provider.
+    `bound`: usage was not reported, `cost` is the reservation. `overrun`: usage went beyond it.
     """
 
     attempt: str
@@ -216,6 +215,7 @@ class ModelReplied(Struct, frozen=True, tag_field="type", tag="model_replied"):
     bound: bool = False
     overrun: bool = False
     role: Role = "main"
+    served_at: str = ""
 
 
 class ModelFailed(Struct, frozen=True, tag_field="type", tag="model_failed"):

@@ -43,7 +43,7 @@ class Assembly:
     def __init__(self) -> None:
         self.finish = ""
         self.usage: Usage | None = None
-        self._served_by = ""
+        self._served = ("", "")
         self._field = ""
         self._details: list[dict[str, Any]] = []
         self._calls = Calls()
@@ -59,8 +59,9 @@ class Assembly:
         # Groq and Moonshot have places of their own for it.
         if usage := chunk.get("usage") or choice.get("usage") or fields(chunk.get("x_groq")).get("usage"):
             self.usage = usage_of(fields(usage)) or self.usage
-        if not self._served_by:
-            self._served_by = str(chunk.get("model") or "")
+        if not self._served[0]:
+            # A router names the provider, too: https://openrouter.ai/docs/api-reference/overview.
+            self._served = (str(chunk.get("model") or ""), words(chunk.get("provider")))
 
     def take(self, *, ends: bool = False) -> list[Delta]:
         """What arrived since the last time, neighbours of one kind joined: a reader does not pay for every token."""
@@ -82,7 +83,7 @@ class Assembly:
             wire_id = f"call_{own}" if writing.wire_id in seen else writing.wire_id
             seen.add(wire_id)
             parts.append(Call(own, wire_id, writing.name, mended(writing.arguments)))
-        return Finished(Reply(tuple(parts)), self.usage, self._how(), self._served_by)
+        return Finished(Reply(tuple(parts)), self.usage, self._how(), *self._served)
 
     def _choose(self, choice: dict[str, Any]) -> None:
         delta = fields(choice.get("delta"))

@@ -11,6 +11,7 @@ from importlib import import_module
 from socket import gaierror
 
 import httpx2
+from msgspec.structs import replace
 
 from ml_intern.base.errors import ModelError
 from ml_intern.model.catalog import Endpoint
@@ -65,7 +66,7 @@ class Exchange:
             ModelError: the attempt failed, before or in mid-stream.
         """
         async with self._answer(body, headers) as response:
-            reading = reading_of(_is_json(response))
+            reading, routed = reading_of(_is_json(response)), response.headers.get(_ROUTED, "")
             data = response.aiter_bytes()
             async for piece in data:
                 for delta in reading.read(piece):
@@ -75,7 +76,8 @@ class Exchange:
                     break
         for delta in reading.rest():
             yield delta
-        yield reading.finished()
+        finished = reading.finished()
+        yield replace(finished, served_at=routed) if routed and not finished.served_at else finished
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -132,6 +134,8 @@ class Exchange:
                 return errors.unreached(self._endpoint, why, was_sent=True)
 
 
+_ROUTED = "x-inference-provider"
+"""Who answered behind the Hugging Face router."""
 _USUAL = {
     "content-type": "application/json",
     "accept": "text/event-stream",

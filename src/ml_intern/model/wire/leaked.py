@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Finished, ToolSpec
@@ -123,7 +124,7 @@ def healed(finished: Finished, tools: Sequence[ToolSpec]) -> Finished:
         return finished
     texts = [Text(text)] if text.strip() else []
     finish = "calls" if calls and finished.finish == "stop" else finished.finish
-    return Finished(Reply((*thoughts, *texts, *calls)), finished.usage, finish, finished.served_by)
+    return replace(finished, reply=Reply((*thoughts, *texts, *calls)), finish=finish)
 
 
 def split_thinking(text: str) -> tuple[str, str]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from operator import is_
 
+from msgspec.structs import replace
+
 from ml_intern.base.errors import ModelError
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Finished, Request, ToolSpec
@@ -80,7 +82,7 @@ def heard(finished: Finished, tools: Sequence[ToolSpec]) -> Finished:
     parts: list[ReplyPart] = [part for part in finished.reply.parts if not isinstance(part, Text)]
     texts = [Text(text)] if text else []
     finish = "calls" if finished.finish == "stop" else finished.finish
-    return Finished(Reply((*parts, *texts, *calls)), finished.usage, finish, finished.served_by)
+    return replace(finished, reply=Reply((*parts, *texts, *calls)), finish=finish)
 
 
 def _call(written: str, names: set[str]) -> Call | None:
