@@ -135,7 +135,7 @@ class Exchange:
 
 
 _ROUTED = "x-inference-provider"
-"""Who answered behind the Hugging Face router."""
+"""Who answered behind the Hugging Face router, as huggingface/chat-ui reads it."""
 _USUAL = {
     "content-type": "application/json",
     "accept": "text/event-stream",
