@@ -23,7 +23,7 @@ from ml_intern.record.events import (
     UserSaid,
 )
 from ml_intern.record.log import replay
-from ml_intern.record.messages import Prices
+from ml_intern.record.messages import Prices, Usage
 from ml_intern.record.next import Rest
 from ml_intern.record.view import MAIN
 from tests.agent.stage import MemoryJournal, PlayedModel, Stage, call, calls, entries, looking, says, set_stage
@@ -35,7 +35,10 @@ NAMED = says("DistilBERT on IMDB, macro-F1")
 
 
 async def named(
-    *outcomes: list[Any], main: list[Any], journal: MemoryJournal | None = None
+    *outcomes: list[Any],
+    main: list[Any],
+    journal: MemoryJournal | None = None,
+    second: Prices = Prices(1_000_000, 4_000_000),
 ) -> tuple[Stage, list[PlayedModel]]:
     """A stage with models for the role: one list of outcomes for each."""
     stage = await set_stage(*main, tools=(looking([]),), journal=journal)
@@ -43,6 +46,7 @@ async def named(
     played = [PlayedModel([*each]) for each in outcomes]
     event = ModelChosen(TITLE, A, 32_768, 2_048, Prices(1_000_000, 4_000_000), "me", chain=names)
     links = [Link(replace(event, model=name), model) for name, model in zip(names, played, strict=True)]
+    links[1:] = [replace(each, chosen=replace(each.chosen, prices=second)) for each in links[1:]]
     base = stage.worker.asker
     asker = replace(base, heads={**base.heads, TITLE: title_head()}, chains={TITLE: links} if links else {})
     worker = replace(stage.worker, asker=asker)
@@ -152,6 +156,32 @@ async def test_a_name_that_a_person_gave_stays() -> None:
     await stage.session.send(Rename("r", "mine"))
     await play(stage)
     assert (asked(stage), stage.log.view.settings.title) == ([], "mine")
+
+
+async def test_a_name_that_a_person_gives_while_a_model_writes_one_stays() -> None:
+    stage, [model] = await named([], main=[calls(call("look")), says("Done.")])
+
+    async def late(_request: Any) -> Any:
+        await stage.session.send(Rename("r", "mine"))
+        yield NAMED
+
+    model.outcomes = [late]
+    assert (await play(stage)).reason == "done"
+    assert (asked(stage), stage.log.view.settings.title) == ([A], "mine")
+
+
+async def test_a_name_that_costs_more_than_was_reserved_ends_the_turn_before_the_next_request() -> None:
+    dear = says("A name", Usage(1_000_000, 1_000_000))
+    stage, _ = await named([dear], main=[calls(call("look")), says("Done.")])
+    assert (await play(stage)).reason == "budget"
+    assert [each.role for each in stage.of(ModelAsked)] == ["main", TITLE]
+
+
+async def test_the_next_of_the_chain_is_chosen_once_where_the_budget_cannot_pay_for_it() -> None:
+    main = [calls(call("look")), calls(call("look")), says("Done.")]
+    stage, _ = await named([KEY], [NAMED], main=main, second=Prices(10**12, 10**12))
+    assert (await play(stage)).reason == "done"
+    assert [each.model for each in stage.of(ModelChosen) if each.role == TITLE] == [A, B]
 
 
 async def test_where_the_budget_cannot_pay_for_it_the_work_goes_on() -> None:

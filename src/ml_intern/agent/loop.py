@@ -80,7 +80,8 @@ async def work(worker: Worker, lane: str) -> Wait | Rest:
 async def _rest(worker: Worker, lane: str) -> None:
     """The end of the turn, unless another model of the chain goes on where one failed."""
     if not await worker.asker.go_on(lane):
-        await _name(worker, lane)
+        if await _named(worker, lane):
+            return
         await close_attempt(worker.log, lane)
         await worker.log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
 
@@ -100,12 +101,14 @@ async def _ask(worker: Worker, lane: str) -> None:
     noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
     if noticed is not None:
         await worker.log.add(outcome(noticed, worker.log.view, lane), lane)
-    elif not await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane)):
-        await _name(worker, lane)
+    elif not (await _has_news(worker, lane) or await _named(worker, lane)):
         await worker.asker.ask(lane, worker.role)
 
 
-async def _name(worker: Worker, lane: str) -> None:
-    """Have the session named, where it is time for that."""
-    if wants_title(worker.log.view, lane):
-        await name_session(worker.asker)
+async def _has_news(worker: Worker, lane: str) -> bool:
+    return await worker.news(lane, lambda text: worker.log.add(Nudged("background", text), lane))
+
+
+async def _named(worker: Worker, lane: str) -> bool:
+    """Have the session named where it is time for that; whether anything came of it."""
+    return wants_title(worker.log.view, lane) and await name_session(worker.asker)

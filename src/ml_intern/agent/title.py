@@ -36,21 +36,22 @@ def wants_title(view: View, lane: str) -> bool:
     return has_answered and (memory.title is not None or memory.titled < MOST_TRIES)
 
 
-async def name_session(asker: Asker) -> None:
-    """Ask for a name and record it. Where none comes of it, the next model is asked once, or the same one again; then
-    the session keeps what it is called by.
+async def name_session(asker: Asker) -> bool:
+    """Ask for a name and record it; whether anything was recorded. Where no name comes of it, the next model is asked
+    once, or the same one again; then the session keeps what it is called by.
 
     Raises:
         asyncio.CancelledError: stopped; what was asked is recorded as such.
         SessionError: the record can no longer be written.
     """
-    log = asker.log
-    memory = log.view.lane(MAIN).memory
+    log, before = asker.log, asker.log.view.seq
+    memory, chosen = log.view.lane(MAIN).memory, log.view.settings.model_of(TITLE)
     if memory.title is None:
-        if memory.titled:
+        if memory.missed is not None and memory.missed.model == chosen.model:
             await asker.pass_on(MAIN, TITLE)
         await asker.ask(MAIN, TITLE)
     await log.add(_named, MAIN)
+    return log.view.seq > before
 
 
 def _named(view: View) -> Renamed | Refusal:

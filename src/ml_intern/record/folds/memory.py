@@ -173,8 +173,10 @@ def _attempted(memory: Memory, event: Event) -> Memory:
         case ModelAsked() as asked:
             return replace(memory, asked=asked, aside=None)
         case ModelReplied(reply=reply) if memory.aside:
-            is_title, done = memory.aside == TITLE, replace(memory, aside=None)
-            return replace(done, title=reply.text) if is_title else replace(done, prose=reply.text)
+            done, in_time = replace(memory, aside=None), memory.titled <= MOST_TRIES
+            if memory.aside == TITLE:
+                return replace(done, title=reply.text if in_time else None)
+            return replace(done, prose=reply.text)
         case ModelReplied(usage=usage):
             memory = replace(memory, overflows=0) if memory.overflows else memory
             return _answered(memory, memory.asked, usage.prompt) if usage is not None and memory.asked else memory
@@ -185,7 +187,8 @@ def _attempted(memory: Memory, event: Event) -> Memory:
         case ModelFailed(kind="overflow", what=what) if memory.asked is not None:
             return _overflowed(memory, memory.asked, what)
         case Renamed():
-            return replace(memory, title=None, titled=MOST_TRIES)
+            # More than all tries: what a model still writes comes too late.
+            return replace(memory, title=None, titled=MOST_TRIES + 1)
         case _:
             return memory
 
