@@ -17,15 +17,18 @@ class Access:
     sessions: list[str] = field(default_factory=list)
     closed: int = 0
     fails: bool = False
+    asked_closed: bool = False
 
     async def ask(self, request: Request) -> AsyncGenerator[Delta | Finished]:
         self.sessions.append(request.session)
         await asyncio.sleep(0)
+        self.asked_closed = self.asked_closed or bool(self.closed)
         if self.fails:
             raise Unreachable("It broke.", "Again.")
         yield Finished(Reply((Text("x"),)), None, "stop")
 
     async def aclose(self) -> None:
+        await asyncio.sleep(0)
         self.closed += 1
 
 
@@ -65,6 +68,18 @@ async def test_those_that_were_not_used_for_long_are_closed():
     assert [each.closed for each in made] == [1] * 5 + [0] * MOST_KEPT
     await ask(apart, "0")
     assert made[-1].sessions == ["0"]
+
+
+async def test_those_that_end_in_the_same_moment_close_each_access_once_and_none_that_is_asked_by_again():
+    apart, made = set_up()
+    many = 3 * MOST_KEPT
+    for _ in range(3):
+        await asyncio.gather(*(ask(apart, str(number)) for number in range(many)))
+        assert all(each.closed <= 1 for each in made)
+        assert sum(not each.closed for each in made) == MOST_KEPT
+    assert sum(len(each.sessions) for each in made) == 3 * many
+    assert all(len(set(each.sessions)) == 1 for each in made)
+    assert not any(each.asked_closed for each in made)
 
 
 async def test_at_the_end_all_are_closed_once():

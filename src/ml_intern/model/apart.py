@@ -59,7 +59,12 @@ class Apart:
 
     async def _let_go(self) -> None:
         """Close those that were not used for longest; they can be made again."""
-        idle = [name for name in self._found if not self._asking[name]]
-        for name in idle[: max(0, len(self._found) - MOST_KEPT)]:
+        # Each is chosen anew: while one is closed others come, or let go of the same.
+        while (name := self._stale()) is not None:
             del self._asking[name]
             await self._found.pop(name).aclose()
+
+    def _stale(self) -> str | None:
+        if len(self._found) <= MOST_KEPT:
+            return None
+        return next((name for name in self._found if not self._asking[name]), None)
