@@ -113,8 +113,11 @@ def _run(test: str, root: Path, mutant: Mutant | None) -> tuple[int | None, floa
         if mutant:
             file = copy / mutant.file
             file.write_text(file.read_text().replace(mutant.old, mutant.new))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *test.split()]
-        path = os.pathsep.join([str(copy / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        # A test that hangs ends its process: raising in whatever it stands in may break pytest itself.
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "unshrunk", "--timeout-method", "thread"]
+        command = [sys.executable, "-m", "pytest", *options, *test.split()]
+        found = (str(copy / "src"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+        path = os.pathsep.join(filter(None, found))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(

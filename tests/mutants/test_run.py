@@ -58,6 +58,18 @@ def test_a_fault_that_makes_the_test_hang_is_caught(root, monkeypatch):
     assert verdicts(root, old="return x + x", new="while True: pass") == ["caught (hung)"]
 
 
+def test_a_fault_that_hypothesis_finds_is_not_made_small_first(root):
+    slow = "from hypothesis import given, settings, strategies\nfrom thing import double\nimport time\n\n"
+    slow += "@settings(deadline=None)\n@given(strategies.lists(strategies.integers(), min_size=20))\n"
+    slow += "def test_double(numbers):\n    for each in numbers:\n        if double(each) != 2 * each:\n"
+    slow += "            time.sleep(1)\n            assert False\n"
+    (root / "tests/test_thing.py").write_text(slow)
+    (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\ntimeout = 10\n")
+    [outcome] = run.check(run.load(listed(root, MUTANT), root), root)
+    assert outcome.verdict == "caught"
+    assert outcome.seconds < 8
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
