@@ -233,6 +233,11 @@ async def test_what_an_earlier_step_left_running_outlives_a_stop_and_ends_when_t
     assert (ended.code, "no commands ended." in ended.out) == (0, True), ended.said
 
 
+def hear_hang_ups() -> None:
+    """As a terminal starts a program: these tests themselves may have been started with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("name", ["mid-stream", "mid-command"])
 async def test_a_signal_to_end_leaves_the_turn_to_be_resumed(walk: Walk, name: str, number: int, code: int):
@@ -240,7 +245,7 @@ async def test_a_signal_to_end_leaves_the_turn_to_be_resumed(walk: Walk, name: s
     answer = {"when": {"any_contains": "it was done"}, "reply": {"text": "Went on."}}
     moment = MOMENTS[name] if name == "mid-stream" else Moment([answer, script], commanding)
     async with Hearing(moment.script) as double:
-        running = await walk.start("work", *MODEL, "--base-url", double.url)
+        running = await walk.start("work", *MODEL, "--base-url", double.url, preexec_fn=hear_hang_ups)
         await moment.come(walk, double, running)
         begun = time.monotonic()
         os.kill(running.pid, number)
