@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from datetime import datetime
 
 import pytest
@@ -70,3 +71,37 @@ async def test_tomorrow_is_another_day(two, clock):
     assert await purse.reserve("b", 400)
     clock.tick(-DAY_S * 1000)
     assert await purse.left() == 0
+
+
+class Slow(TestClock):
+    """Stands still, in the thread that asks, until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__(NOON)
+        self.asked, self.may_go = threading.Event(), threading.Event()
+
+    def now_ms(self) -> int:
+        self.asked.set()
+        assert self.may_go.wait(10)
+        return super().now_ms()
+
+
+async def test_an_attempt_that_was_cancelled_as_it_was_reserved_leaves_nothing_behind(two):
+    slow = Slow()
+    purse = DayPurse(two[0], slow, Micro(1_000))
+    reserving = asyncio.create_task(purse.reserve("a", 900))
+    assert await asyncio.to_thread(slow.asked.wait, 10)
+    reserving.cancel()
+    await asyncio.gather(reserving, return_exceptions=True)
+    slow.may_go.set()
+    await purse.settle()
+    assert await purse.left() == 1_000
+
+
+async def test_settling_waits_for_what_the_writer_takes_out_meanwhile(two, clock):
+    purse = DayPurse(two[0], clock, None)
+    for round_ in range(30):
+        for number in range(100):
+            assert await purse.reserve(f"{round_}-{number}", 100)
+        await purse.settle()
+    assert await DayPurse(two[1], clock, Micro(1_000_000)).left() == 1_000_000 - 30 * 100 * 100

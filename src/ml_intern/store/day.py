@@ -60,7 +60,12 @@ class DayPurse:
             # Nothing can refuse it, and the store works in order: it is written before the attempt that it pays for.
             self._later(lambda db: self._reserve(db, key, amount))
         else:
-            reserved = await self._store.write(lambda db: self._reserve(db, key, amount), flush=False)
+            try:
+                reserved = await self._store.write(lambda db: self._reserve(db, key, amount), flush=False)
+            except asyncio.CancelledError:
+                # It may stand there already, and nobody will make the attempt that would book it.
+                self._later(lambda db: db.execute(_BOOK, (0, key)))
+                raise
         if reserved:
             self._open.add(key)
         return reserved
@@ -85,7 +90,9 @@ class DayPurse:
     async def settle(self) -> None:
         """Wait until everything is booked."""
         while self._pending:
-            await asyncio.gather(*map(asyncio.wrap_future, self._pending), return_exceptions=True)
+            # A copy, made at once: the writer's thread takes out what is done.
+            pending = tuple(self._pending)
+            await asyncio.gather(*map(asyncio.wrap_future, pending), return_exceptions=True)
 
     def _later(self, work: Callable[[sqlite3.Connection], object]) -> None:
         # What cannot be booked stays reserved at its worst case.

@@ -47,7 +47,7 @@ class Writer:
     def submit(self, work: Callable[[sqlite3.Connection], T], *, flush: bool) -> Future[T]:
         """Run `work` in a transaction; the future is done when it is committed, with `flush` when it is on disk.
 
-        The future raises what `work` raises (SessionError) or StoreFailed; nothing was written then.
+        The future raises what `work` raises (a SessionError, or a bug) or StoreFailed; nothing was written then.
         """
         job = _Job(work, flush)
         with self._gate:
@@ -99,7 +99,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [_outcome(job, self._connection) for job in batch]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # Whatever broke, those who wait for it are told and the thread goes on.
             self._roll_back()
             self._failed(batch, error)
             return
@@ -113,11 +113,14 @@ class Writer:
             else:
                 job.done.set_result(outcome)
 
-    def _failed(self, batch: list[_Job], error: sqlite3.Error) -> None:
+    def _failed(self, batch: list[_Job], error: Exception) -> None:
         """Where a batch failed each job is tried alone: one's fault is not the others'."""
         if len(batch) > 1:
             for job in batch:
                 self._commit([job])
+            return
+        if not isinstance(error, sqlite3.Error):
+            batch[0].done.set_exception(error)
             return
         failure = of_sqlite(error, self._database)
         failure.__cause__ = error
