@@ -69,6 +69,13 @@ async def test_a_search_does_not_find_itself(bench, recall):
     assert all("recall" not in head for head in heads((await bench.call(recall, query="accuracy")).text))
 
 
+async def test_what_was_asked_aside_is_no_part_of_what_was_said(bench, past, recall):
+    past.add(ModelReplied("a", Reply((Text("Raising accuracy"),)), None, 0, "stop", role="title"))
+    past.add(ModelReplied("b", Reply((Text("## Accuracy so far"),)), None, 0, "stop", role="compaction"))
+    assert heads((await bench.call(recall, query="accuracy", kinds=["reply"])).text) == []
+    assert heads((await bench.call(recall, query="raising")).text) == []
+
+
 async def test_kinds_bound_a_search(bench, recall):
     assert heads((await bench.call(recall, query="accuracy", kinds=["user", "call"])).text) == [
         "#2 call of bash",

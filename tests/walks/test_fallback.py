@@ -61,9 +61,12 @@ async def test_a_model_for_titles_names_the_session_aside(walk: Walk):
         flags = ("--model", "openai-compatible/a", "--title-model", "openai-compatible/namer", "--base-url", model.url)
         ended = await walk.run("train it on the reviews", *flags, "--output-format", "json")
         listed = await walk.run("sessions", "--json")
+        shown, all_shown = await walk.run("show"), await walk.run("show", "--full")
         asked = [json.loads(body)["model"] for body in model.bodies]
         prompts = [json.loads(body)["messages"][-1]["content"] for body in model.bodies]
     assert (ended.code, asked) == (0, ["a", "namer", "a"]), ended.err
     assert json.loads(listed.out)["title"] == "Reviews: macro-F1 of DistilBERT"
     assert ("train it on the reviews" in prompts[1], "title   " in ended.err) == (True, True)
+    said = '  | "Reviews: macro-F1 of DistilBERT"'
+    assert (said in shown.out, said in all_shown.out) == (False, True)
     assert json.loads(ended.out)["steps"] == 2

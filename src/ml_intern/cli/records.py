@@ -21,6 +21,7 @@ from ml_intern.headless.progress import Progress, lane_mark
 from ml_intern.headless.report import held_lines, lane_lines
 from ml_intern.headless.streams import complain
 from ml_intern.policy.grants import line_of
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.codec import encode
 from ml_intern.record.events import Entry, ModelReplied, ModelStopped, ToolFinished
 from ml_intern.record.view import View, fold
@@ -119,9 +120,11 @@ def _print(entries: list[Entry], owner: str, most: int | None) -> None:
 
 
 def _below(entry: Entry, most: int | None) -> list[str]:
-    """What stands below a line of progress: a reply's whole text, what a call showed."""
+    """What stands below a line of progress: a reply's whole text, what a call showed. What was asked aside is for those
+    who want all (`most` None): what came of it stands elsewhere.
+    """
     match entry.event:
-        case ModelReplied(reply=reply) if reply.text:
+        case ModelReplied(reply=reply, role=role) if reply.text and (most is None or role not in ASIDES):
             return [f"  | {visible(line)}" for line in reply.text.splitlines()]
         case ModelStopped(text=text):
             return [f"  | {visible(line)}" for line in text.splitlines()]

@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from msgspec import Struct
 
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.codec import decode
 from ml_intern.record.events import (
     Compacted,
@@ -46,7 +47,9 @@ class Item(Struct, frozen=True):
 
 
 def items(lines: Iterable[bytes], without: str | None) -> list[Item]:
-    """What the lines of a record hold, in order, but for the calls of the tool `without`. Blocks."""
+    """What the lines of a record hold, in order, but for the calls of the tool `without` and what was asked aside.
+    Blocks.
+    """
     tools: dict[str, str] = {}
     found: list[Item] = []
     for line in lines:
@@ -61,7 +64,7 @@ def _items(entry: Entry, tools: dict[str, str]) -> Iterator[Item]:
     match entry.event:
         case UserSaid(text=text):
             yield _item(entry, "user", text)
-        case ModelReplied(reply=reply):
+        case ModelReplied(reply=reply, role=role) if role not in ASIDES:
             if reply.text.strip():
                 yield _item(entry, "reply", reply.text)
             for call in reply.calls:
