@@ -116,6 +116,7 @@ async def scene(
     mode: ModeSet = ModeSet("auto", "hold"),
     limits: LimitsSet = LimitsSet(50, None),
     cap: int = 5_000_000,
+    spawning: bool = True,
 ) -> Scene:
     journal, clock = journal or MemoryJournal(), SystemClock()
     fresh = not journal.kept
@@ -126,7 +127,7 @@ async def scene(
     await log.add(OwnerTook(1, "test", 1, "here"))
     choir, live, lanes, blobs = Choir(voices), Live(), Lanes(), Blobs(folder, log.secrets)
     names = tuple(tool.name for tool in tools)
-    every = (*tools, Research(lanes, blobs, names), Task(lanes, blobs, names))
+    every = (*tools, *((Research(lanes, blobs, names), Task(lanes, blobs, names)) if spawning else ()))
     registry = Registry(every)
     head = Head("system", tuple(ToolSpec(row.name, row.text, row.parameters) for row in registry.specs()))
     asker = Asker(log, live, clock, {"main": choir}, {"main": head})

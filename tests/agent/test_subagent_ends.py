@@ -150,6 +150,31 @@ async def test_killed_after_any_entry_the_lanes_go_on_where_they_stood(folder: P
         assert again.log.view.purse.reserved == {}
 
 
+async def test_killed_after_any_entry_and_resumed_without_the_tools_for_it_no_lane_stays_open(folder: Path) -> None:
+    outside = Note([], effects=(Writes("/etc/x", within=False),))
+    voices: dict[str, list[Any]] = {
+        "go": [calls(research("A?"), task("B."), task("C.")), says("ok")],
+        "A?": [calls(look("a")), says("A.")],
+        "B.": [calls(call("note", '{"text": "b"}')), says("B.")],
+        "C.": [calls(look("c"), look("d")), says("C.")],
+    }
+    first = await scene(folder, voices, Reader([]), outside)
+    assert await first.play() == Wait("person")
+    lost = set[str]()
+    for kept in range(7, len(first.journal.kept) + 1):
+        journal = MemoryJournal()
+        journal.kept = first.journal.kept[:kept]
+        again = await scene(folder, voices, Reader([]), outside, journal=journal, spawning=False)
+        assert isinstance(await again.session.run(), Rest)
+        view = again.log.view
+        assert view.lane(MAIN).turn.ended == TurnEnded("done")
+        assert all(not lane.turn.open and not lane.calls for lane in view.lanes.values()), kept
+        assert len(again.events(LaneOpened)) == len(again.events(LaneClosed))
+        assert view.purse.reserved == {}
+        lost |= {name for name, lane in view.lanes.items() if lane.closed == LaneClosed("lost")}
+    assert lost == {"research-1", "task-1", "task-2"}
+
+
 async def test_killed_while_it_was_being_stopped_the_lanes_end_and_ask_nobody(folder: Path) -> None:
     async def hangs(request: Request) -> AsyncGenerator[Any]:
         await asyncio.sleep(60)

@@ -21,8 +21,9 @@ class Access:
 
     async def ask(self, request: Request) -> AsyncGenerator[Delta | Finished]:
         self.sessions.append(request.session)
-        await asyncio.sleep(0)
-        self.asked_closed = self.asked_closed or bool(self.closed)
+        for _ in range(ord(request.session[-1]) % 7 + 1):
+            await asyncio.sleep(0)
+            self.asked_closed = self.asked_closed or bool(self.closed)
         if self.fails:
             raise Unreachable("It broke.", "Again.")
         yield Finished(Reply((Text("x"),)), None, "stop")

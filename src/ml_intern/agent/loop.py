@@ -8,7 +8,7 @@ from msgspec import Struct
 from ml_intern.agent.ask import Asker
 from ml_intern.agent.compact import Compactor, Running
 from ml_intern.agent.context import Head
-from ml_intern.agent.lost import close_attempt
+from ml_intern.agent.lost import close_attempt, close_orphans
 from ml_intern.agent.road import Road
 from ml_intern.agent.title import name_session, wants_title
 from ml_intern.base.clock import Clock
@@ -83,6 +83,7 @@ async def _rest(worker: Worker, lane: str) -> None:
         if await _named(worker, lane):
             return
         await close_attempt(worker.log, lane)
+        await close_orphans(worker.log, lane)
         await worker.log.add(lambda view: _end(view, lane, worker.clock.now_ms()), lane)
 
 
@@ -98,6 +99,7 @@ def _end(view: View, lane: str, now_ms: int) -> TurnEnded | Nudged | Refusal:
 async def _ask(worker: Worker, lane: str) -> None:
     """Ask the model, unless a guard has something to say first."""
     await close_attempt(worker.log, lane)
+    await close_orphans(worker.log, lane)
     noticed = ask_guards(worker.log.view, lane, worker.clock.now_ms())
     if noticed is not None:
         await worker.log.add(outcome(noticed, worker.log.view, lane), lane)
