@@ -39,6 +39,7 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._ended: StoreFailed | None = None
+        self._at_work: list[_Job] = []
         self._flush_at: float | None = None
         self._level = ""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -47,7 +48,8 @@ class Writer:
     def submit(self, work: Callable[[sqlite3.Connection], T], *, flush: bool) -> Future[T]:
         """Run `work` in a transaction; the future is done when it is committed, with `flush` when it is on disk.
 
-        The future raises what `work` raises (a SessionError, or a bug) or StoreFailed; nothing was written then.
+        The future raises what `work` raises (SessionError) or StoreFailed; nothing was written then. A bug in `work`
+        ends the thread, and with it the store: all who wait are told so.
         """
         job = _Job(work, flush)
         with self._gate:
@@ -67,9 +69,9 @@ class Writer:
         closing = False
         try:
             while not closing and self._ended is None:
-                batch, closing = self._take()
-                if batch:
-                    self._commit(batch)
+                self._at_work, closing = self._take()
+                if self._at_work:
+                    self._commit(self._at_work)
                 if self._flush_at is not None and (closing or time.monotonic() >= self._flush_at):
                     self._flush()
         finally:
@@ -99,7 +101,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [_outcome(job, self._connection) for job in batch]
             self._connection.execute("COMMIT")
-        except Exception as error:  # Whatever broke, those who wait for it are told and the thread goes on.
+        except sqlite3.Error as error:
             self._roll_back()
             self._failed(batch, error)
             return
@@ -113,14 +115,11 @@ class Writer:
             else:
                 job.done.set_result(outcome)
 
-    def _failed(self, batch: list[_Job], error: Exception) -> None:
+    def _failed(self, batch: list[_Job], error: sqlite3.Error) -> None:
         """Where a batch failed each job is tried alone: one's fault is not the others'."""
         if len(batch) > 1:
             for job in batch:
                 self._commit([job])
-            return
-        if not isinstance(error, sqlite3.Error):
-            batch[0].done.set_exception(error)
             return
         failure = of_sqlite(error, self._database)
         failure.__cause__ = error
@@ -155,6 +154,9 @@ class Writer:
     def _end(self) -> None:
         with self._gate:
             self._ended = self._ended or StoreFailed("The store is closed.", "Open the session again.")
+        for job in self._at_work:
+            if not job.done.done():
+                job.done.set_exception(self._ended)
         while not self._jobs.empty():
             job = self._jobs.get_nowait()
             if job is not None and job.done.set_running_or_notify_cancel():
