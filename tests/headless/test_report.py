@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ml_intern.headless.exits import Exit
 from ml_intern.headless.report import Tally, answer, as_json, closing_line, held_lines
+from ml_intern.record.asides import ASIDES
 from ml_intern.record.display import TextDisplay
 from ml_intern.record.effects import (
     Destroys,
@@ -137,7 +138,7 @@ def test_a_tally_reads_whatever_is_recorded(drawn: list[Entry]):
     for each in drawn:
         tally.read(each)
     assert tally.steps == sum(
-        isinstance(each.event, ModelReplied) and each.event.role != "compaction" for each in drawn
+        isinstance(each.event, ModelReplied) and each.event.role not in ASIDES for each in drawn
     )
 
 

@@ -168,9 +168,11 @@ class Walk:
         return replay(await self.entries(session))
 
     async def answers(self, session: str = "last") -> list[ToolFinished]:
-        """What the model was answered, in order."""
+        """What the model was answered, in the order of its calls: those that look run side by side."""
         found = [entry.event for entry in await self.entries(session)]
-        return [event for event in found if isinstance(event, ToolFinished)]
+        answered = {event.call: event for event in found if isinstance(event, ToolFinished)}
+        asked = [call.id for event in found if isinstance(event, ModelReplied) for call in event.reply.calls]
+        return [answered[call] for call in asked if call in answered]
 
     async def close(self) -> None:
         """End what supervisors are left."""
