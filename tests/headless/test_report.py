@@ -137,9 +137,7 @@ def test_a_tally_reads_whatever_is_recorded(drawn: list[Entry]):
     tally = Tally()
     for each in drawn:
         tally.read(each)
-    assert tally.steps == sum(
-        isinstance(each.event, ModelReplied) and each.event.role not in ASIDES for each in drawn
-    )
+    assert tally.steps == sum(isinstance(each.event, ModelReplied) and each.event.role not in ASIDES for each in drawn)
 
 
 def held_view(*events: Event, tool: str = "tell", arguments: str = '{"to": "boss"}') -> View:

@@ -1,5 +1,6 @@
 """How much a model is to think: what each server is sent, and what a refusal teaches, once and for later sessions."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from ml_intern.base.errors import BadRequest
 from ml_intern.model.catalog import resolve
 from ml_intern.model.effort import EFFORTS, chat_fields, is_adaptive, left_after, message_fields, nearest, taken
-from ml_intern.model.learned import Lesson
+from ml_intern.model.learned import Learned, Lesson
 from ml_intern.model.port import Finished, Request
 from ml_intern.model.wire.chat import ChatModel
 from ml_intern.model.wire.messages import MessagesModel
@@ -157,8 +158,7 @@ def test_learning_comes_to_an_end_whatever_the_server_lists(effort):
 
 async def test_a_refused_effort_costs_one_request_and_is_remembered_and_told_once(tmp_path):
     lesson = Lesson(tmp_path / "learned.json", "openai-compatible/m", "http://x")
-    said = "Unsupported value: 'xhigh' is not supported with this model. Supported values are: 'low' and 'medium'."
-    double = Kept([refused(said), REPLY])
+    double = Kept([refused(SAYS), REPLY])
     async with double:
         model = chat(double.url, "xhigh", lesson)
         await ask(model, request())
@@ -172,6 +172,40 @@ async def test_a_refused_effort_costs_one_request_and_is_remembered_and_told_onc
     later.load()
     assert later.learned.efforts == ("low", "medium")
     assert later.told() == []
+
+
+SIDE_BY_SIDE = 8
+SAYS = "Unsupported value: 'xhigh' is not supported with this model. Supported values are: 'low' and 'medium'."
+
+
+async def test_lanes_that_are_refused_side_by_side_all_go_on_with_what_the_first_one_learned():
+    lesson = Lesson()
+    async with Kept([refused(SAYS, times=SIDE_BY_SIDE), REPLY]) as double:
+        models = [chat(double.url, "xhigh", lesson) for _ in range(SIDE_BY_SIDE)]
+        await asyncio.gather(*(ask(model, request()) for model in models))
+        for model in models:
+            await model.aclose()
+        sent = [body.get("reasoning_effort") for body in double.bodies]
+    assert (sent[:SIDE_BY_SIDE], sent[SIDE_BY_SIDE:]) == (["xhigh"] * SIDE_BY_SIDE, ["medium"] * SIDE_BY_SIDE)
+    assert lesson.learned.efforts == ("low", "medium")
+
+
+@pytest.mark.parametrize(
+    ("said", "learned"),
+    [
+        ("adaptive thinking is not supported on this model", Learned(adaptive=False)),
+        ("max_tokens: 16384 > 8192, which is the maximum allowed number of output tokens", Learned(most_output=8192)),
+        ("messages.0.content.0.cache_control: Extra inputs are not permitted", Learned(marks=False)),
+    ],
+)
+async def test_the_same_holds_for_what_the_messages_api_refuses(said, learned):
+    lesson = Lesson()
+    async with AnthropicDouble([refused(said, times=SIDE_BY_SIDE), REPLY]) as double:
+        models = [messages(double.url, "low", lesson) for _ in range(SIDE_BY_SIDE)]
+        await asyncio.gather(*(ask(model, request()) for model in models))
+        for model in models:
+            await model.aclose()
+    assert (lesson.learned, len(double.bodies)) == (learned, 2 * SIDE_BY_SIDE)
 
 
 async def test_a_server_that_knows_no_effort_is_sent_none_from_then_on():

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ml_intern.base.errors import BadRequest, ModelError, Overflow
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.effort import chat_fields, left_after, names_it, nearest, taken
-from ml_intern.model.learned import Lesson
+from ml_intern.model.learned import Learned, Lesson
 from ml_intern.model.port import Delta, Finished, Request
 from ml_intern.model.wire.assemble import Assembly
 from ml_intern.model.wire.encode import Encoder
@@ -54,7 +54,7 @@ class ChatModel:
         Raises:
             ModelError: the attempt failed, before or in mid-stream.
         """
-        has_learned = False
+        taught, has_learned = self._lesson.learned, False
         try:
             async with aclosing(self._attempt(request)) as stream:
                 async for item in stream:
@@ -62,7 +62,7 @@ class ChatModel:
         except ModelError as error:
             if isinstance(error, Overflow):
                 self._lesson.overflowed(error.what)
-            has_learned = self._learns(error, request)
+            has_learned = self._learns(error, request, taught)
             if not has_learned:
                 raise
         if has_learned:
@@ -81,13 +81,16 @@ class ChatModel:
         takes = taken(self._endpoint.provider.id, self._lesson.learned.efforts)
         return nearest(self._effort, takes) if self._effort else None
 
-    def _learns(self, error: ModelError, request: Request) -> bool:
-        """Whether the next request will be another one."""
+    def _learns(self, error: ModelError, request: Request, taught: Learned) -> bool:
+        """Whether the next request will be another one; what was refused was made by what had been `taught`."""
         learned, sent = self._lesson.learned, self._sent
         is_refused = isinstance(error, BadRequest) and not error.may_be_billed
         if self._speaker is None and request.tools and has_no_tools(error):
             self._speaker = Speaker()
             self._lesson.learned = replace(learned, tools=False)
+            return True
+        if is_refused and learned != taught:
+            # Lanes ask side by side: another one has learned it meanwhile.
             return True
         if is_refused and sent and names_it(error.what, sent):
             left = left_after(error.what, sent, self._endpoint.provider.id, learned.efforts)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ml_intern.base.errors import BadRequest, Overflow
 from ml_intern.model.catalog import Endpoint
 from ml_intern.model.effort import Fields, is_adaptive, left_after, message_fields, names_it, nearest, taken
-from ml_intern.model.learned import Lesson
+from ml_intern.model.learned import Learned, Lesson
 from ml_intern.model.port import Delta, Finished, Request
 from ml_intern.model.wire.blocks import Blocks
 from ml_intern.model.wire.exchange import IDLE_S, Exchange, LoadImage
@@ -62,7 +62,7 @@ class MessagesModel:
         Raises:
             ModelError: the attempt failed, before or in mid-stream.
         """
-        more = self._thinking(request)
+        taught, more = self._lesson.learned, self._thinking(request)
         body, has_learned = self._encoder.body(request, await self._pictures(request), more), False
         try:
             async with aclosing(self._exchange.stream(body, {}, self._reading)) as stream:
@@ -72,7 +72,7 @@ class MessagesModel:
             self._lesson.overflowed(error.what)
             raise
         except BadRequest as error:
-            has_learned = not error.may_be_billed and self._learns(error, request)
+            has_learned = not error.may_be_billed and self._learns(error, request, taught)
             if not has_learned:
                 raise
         if has_learned:
@@ -112,8 +112,11 @@ class MessagesModel:
             self._lesson.learned = replace(learned, efforts=() if is_form else left)
         return True
 
-    def _learns(self, error: BadRequest, request: Request) -> bool:
-        """Whether the next request will be another one."""
+    def _learns(self, error: BadRequest, request: Request, taught: Learned) -> bool:
+        """Whether the next request will be another one; what was refused was made by what had been `taught`."""
+        if self._lesson.learned != taught:
+            # Lanes ask side by side: another one has learned it meanwhile.
+            return True
         if most := _TOO_LONG.search(error.what):
             known, told = self._lesson.learned.most_output, int(most.group(1))
             self._lesson.learned = replace(self._lesson.learned, most_output=told)
