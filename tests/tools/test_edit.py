@@ -1,3 +1,7 @@
+import asyncio
+import contextlib
+import threading
+
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -5,6 +9,7 @@ from hypothesis import strategies as st
 from ml_intern.base.errors import PathRefused, ToolFailed
 from ml_intern.record.display import DiffDisplay
 from ml_intern.record.facts import FileChange
+from ml_intern.sandbox import files
 from ml_intern.tools import spans
 from ml_intern.tools.edit import Edit
 from ml_intern.tools.read import Read
@@ -261,3 +266,30 @@ async def test_everything_outside_the_span_is_byte_identical(bench, read, edit, 
     middle = changed[len(before) : len(changed) - len(after)].decode(codec)
     assert middle.replace("\r\n", "\n") == new
     assert ("\r\n" in middle) <= ("\r\n" in text)
+
+
+async def test_of_edits_side_by_side_none_is_written_over(bench, read, edit, code, monkeypatch):
+    for lane in ("task-1", "task-2"):
+        await bench.call(read, lane, path="a.py")
+    contexts = [bench.context(lane, lane) for lane in ("task-1", "task-2")]
+    words = [("range(10)", "range(20)"), ("loss = 1", "loss = 2")]
+    prepared = [
+        await bench.prepare(edit, context.lane, context.lane, path="a.py", old_str=old, new_str=new)
+        for context, (old, new) in zip(contexts, words, strict=True)
+    ]
+    together, look = threading.Barrier(2), files.sha256
+
+    def look_together(place):
+        found = look(place)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        return found
+
+    monkeypatch.setattr(files, "sha256", look_together)
+    done = await asyncio.gather(
+        *(edit.run(each, context) for each, context in zip(prepared, contexts, strict=True)), return_exceptions=True
+    )
+    [refused] = [each for each in done if isinstance(each, ToolFailed)]
+    assert "changed by something else" in refused.what
+    told = [new for (_, new), each in zip(words, done, strict=True) if not isinstance(each, ToolFailed)]
+    assert [new for _, new in words if new in code.read_text()] == told

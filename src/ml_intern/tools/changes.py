@@ -6,6 +6,7 @@ Knows no tool's arguments; the roots table is the wall.
 import asyncio
 import difflib
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 MOST_BYTES = 16 << 20
 """Larger files are neither hashed nor held whole: they cannot be edited, nor replaced."""
 
+_WRITING = threading.Lock()
+"""Sub-agents write side by side: what is looked at must be what is written over."""
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _DIFF_LINES = 20_000
 _DIFF_CHARS = 100_000
@@ -97,9 +100,10 @@ def carry_out(change: Change) -> None:
     Raises:
         PathRefused, ToolFailed: as `files.write_atomic`; also where the file changed meanwhile.
     """
-    if files.sha256(change.place) != change.before:
-        raise ToolFailed(f"{change.place.inside} was changed by something else just now.", "Read it again.")
-    files.write_atomic(change.place, change.data)
+    with _WRITING:
+        if files.sha256(change.place) != change.before:
+            raise ToolFailed(f"{change.place.inside} was changed by something else just now.", "Read it again.")
+        files.write_atomic(change.place, change.data)
 
 
 async def to_its_end(work: Callable[[], T]) -> T:
