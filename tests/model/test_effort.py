@@ -180,7 +180,8 @@ SAYS = "Unsupported value: 'xhigh' is not supported with this model. Supported v
 
 async def test_lanes_that_are_refused_side_by_side_all_go_on_with_what_the_first_one_learned():
     lesson = Lesson()
-    async with Kept([refused(SAYS, times=SIDE_BY_SIDE), REPLY]) as double:
+    double = Kept([refused(SAYS, times=SIDE_BY_SIDE), REPLY])
+    async with double:
         models = [chat(double.url, "xhigh", lesson) for _ in range(SIDE_BY_SIDE)]
         await asyncio.gather(*(ask(model, request()) for model in models))
         for model in models:

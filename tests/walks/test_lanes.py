@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -158,3 +159,28 @@ async def test_ctrl_c_ends_every_lane_and_the_whole_run(walk: Walk):
         assert closed == [LaneClosed("stopped")] * MOST_AT_ONCE
         asked_at = next(e.at for e in entries if type(e.event).__name__ == "StopAsked")
         assert entries[-1].at - asked_at < 500
+
+
+async def test_what_a_sub_agent_leaves_running_stands_in_its_report_and_its_end_is_told_to_who_had_it_work(walk: Walk):
+    waits = "until [ -e go ]; do sleep 0.05; done; echo trained"
+    rules = [
+        rule("train it", 0, calls=[{"name": "bash", "arguments": {"command": waits, "background": True}}]),
+        rule("train it", 1, text="It trains."),
+        rule("start", 0, calls=[{"name": "task", "arguments": {"task": "train it"}}]),
+        rule("start", 1, calls=[{"name": "bash", "arguments": {"command": "touch go; sleep 1"}}]),
+        rule(
+            "start",
+            2,
+            calls=[{"name": "bash_output", "arguments": {"id": "{{answer:0:/command ([0-9a-z]+)/}}"}}],
+        ),
+        rule("start", 3, text="Both are done."),
+    ]
+    async with Hearing(rules) as double:
+        done = await walk.say(double, "start")
+        assert (done.code, done.out) == (0, "Both are done.\n"), done.said
+        told = [str(each["content"]) for each in json.loads(double.bodies[-2])["messages"] if each["role"] == "user"]
+    report, of_lane, _, seen = [each.text for each in await walk.answers()]
+    key = of_lane.partition("as command ")[2][:26]
+    assert f"It left running in the background: command {key} (until " in report
+    assert f"Command {key} in the background of task-1 (until " in told[-1]
+    assert "trained" in seen

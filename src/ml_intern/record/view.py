@@ -123,6 +123,12 @@ class View(Struct, frozen=True):
         return Lane() if found is None else found
 
 
+def heard_by(view: View, lane: str) -> frozenset[str]:
+    """The lanes of whose commands `lane` hears: its own, and those of its sub-agents that are done."""
+    done = {name for name, each in view.lanes.items() if each.closed and each.opened and each.opened.parent == lane}
+    return frozenset((lane, *done))
+
+
 def fold(view: View, entry: Entry) -> View:
     """The view after `entry`.
 

@@ -39,7 +39,6 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._ended: StoreFailed | None = None
-        self._at_work: list[_Job] = []
         self._flush_at: float | None = None
         self._level = ""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -66,16 +65,16 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        closing = False
+        batch, closing = list[_Job](), False
         try:
             while not closing and self._ended is None:
-                self._at_work, closing = self._take()
-                if self._at_work:
-                    self._commit(self._at_work)
+                batch, closing = self._take()
+                if batch:
+                    self._commit(batch)
                 if self._flush_at is not None and (closing or time.monotonic() >= self._flush_at):
                     self._flush()
         finally:
-            self._end()
+            self._end(batch)
 
     def _take(self) -> tuple[list[_Job], bool]:
         """What waits, in order, and whether the end was asked for. Returns empty when a flush falls due."""
@@ -151,10 +150,11 @@ class Writer:
             with self._gate:
                 self._ended = of_system(error, log)
 
-    def _end(self) -> None:
+    def _end(self, batch: list[_Job]) -> None:
+        """Tell everybody who waits for one of `batch`, or for a later job."""
         with self._gate:
             self._ended = self._ended or StoreFailed("The store is closed.", "Open the session again.")
-        for job in self._at_work:
+        for job in batch:
             if not job.done.done():
                 job.done.set_exception(self._ended)
         while not self._jobs.empty():

@@ -86,11 +86,15 @@ def make_tools(workshop: Workshop) -> tuple[Tool, ...]:
         AskUser(),
         Recall(workshop.history, workshop.blobs),
     )
-    return own if workshop.spawn is None else (*own, *_for_others(workshop.spawn, workshop.blobs, own))
+    return own if workshop.spawn is None else (*own, *_for_others(workshop.spawn, workshop, own))
 
 
-def _for_others(spawn: Spawn, blobs: Blobs, own: tuple[Tool, ...]) -> tuple[Tool, ...]:
+def _for_others(spawn: Spawn, workshop: Workshop, own: tuple[Tool, ...]) -> tuple[Tool, ...]:
     """Those that have a sub-agent work with some of `own`. Plan and person are the main agent's."""
     looking = tuple(tool.name for tool in own if isinstance(tool, Read | Find | Recall))
     working = tuple(tool.name for tool in own if not isinstance(tool, Plan | AskUser))
-    return (Research(spawn, blobs, looking), Task(spawn, blobs, working))
+    watch = Watch(workshop.commands, workshop.roots, _AFTER)
+    return (
+        Research(spawn, workshop.blobs, looking),
+        Task(spawn, workshop.blobs, working, watch.left_by),
+    )

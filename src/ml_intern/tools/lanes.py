@@ -3,7 +3,7 @@
 Knows no loop and no model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -78,7 +78,18 @@ def prepared(commission: Commission) -> Prepared:
     return Prepared(EFFECTS, TextDisplay(title, commission.said), "findable", commission)
 
 
-async def answer(spawn: Spawn, blobs: Blobs, commission: Commission, context: Context) -> Result | Waits:
+Left = Callable[[str], Awaitable[str]]
+"""What a lane left running, in words; "" where it left nothing."""
+
+
+async def nothing_left(_lane: str) -> str:
+    """Of those that can run nothing."""
+    return ""
+
+
+async def answer(
+    spawn: Spawn, blobs: Blobs, commission: Commission, context: Context, left: Left = nothing_left
+) -> Result | Waits:
     """Have the work done; the report as the call's answer.
 
     Raises:
@@ -89,13 +100,13 @@ async def answer(spawn: Spawn, blobs: Blobs, commission: Commission, context: Co
     if isinstance(report, Waits):
         return report
     text, sources = _worded(report), tuple(Source(target, sha) for target, sha in report.sources)
-    title = f"{report.lane}, {figures(report.spent)}"
+    title, foot = f"{report.lane}, {figures(report.spent)}", _foot(report, await left(report.lane))
     display = TextDisplay(title, text)
     if len(text) <= REPORT_CHARS:
-        return Result(f"{text}\n\n{_foot(report)}", display, report.outcome, sources)
+        return Result(f"{text}\n\n{foot}", display, report.outcome, sources)
     sha = await blobs.put(text.encode())
     cut = clip(text, REPORT_CHARS, head_share=0.6, note=f"the whole report: blob:{sha}").text
-    return Result(f"{cut}\n\n{_foot(report)}", TextDisplay(title, cut), report.outcome, sources, blob=sha)
+    return Result(f"{cut}\n\n{foot}", TextDisplay(title, cut), report.outcome, sources, blob=sha)
 
 
 def figures(spent: Spent) -> str:
@@ -111,9 +122,10 @@ def _worded(report: Report) -> str:
     return f"{why}\n\n" + (f"What it said on its way:\n{report.text}" if report.text else "It had said nothing yet.")
 
 
-def _foot(report: Report) -> str:
-    """Where it can be looked up, and what it leans on."""
+def _foot(report: Report, left: str) -> str:
+    """Where it can be looked up, what it leans on, and what goes on."""
     names = [visible_line(target) for target, _ in report.sources]
     more = f" and {len(names) - MOST_SOURCES} more" if len(names) > MOST_SOURCES else ""
     read = f" It read: {', '.join(names[:MOST_SOURCES])}{more}." if names else " It read no file and no page."
-    return f"[{report.lane} in the record of this session; {figures(report.spent)}.{read}]"
+    goes_on = f" {left}" if left else ""
+    return f"[{report.lane} in the record of this session; {figures(report.spent)}.{read}{goes_on}]"

@@ -31,12 +31,15 @@ class TaskArgs(Arguments, frozen=True):
 
 
 class Task:
-    """See task.md. `tools`: what a sub-agent may be given."""
+    """See task.md. `tools`: what a sub-agent may be given; `left`: what it left running, in words."""
 
     name = "task"
     args = TaskArgs
 
-    def __init__(self, spawn: Spawn, blobs: Blobs, tools: tuple[str, ...]) -> None:
+    def __init__(
+        self, spawn: Spawn, blobs: Blobs, tools: tuple[str, ...], left: lanes.Left = lanes.nothing_left
+    ) -> None:
+        self._left = left
         self._spawn = spawn
         self._blobs = blobs
         self._tools = tools
@@ -52,13 +55,14 @@ class Task:
 
     async def run(self, prepared: Prepared, context: Context) -> Result | Waits:
         """Its report."""
-        return await lanes.answer(self._spawn, self._blobs, prepared.payload, context)
+        return await lanes.answer(self._spawn, self._blobs, prepared.payload, context, self._left)
 
     async def recover(self, args: TaskArgs, started: ToolStarted, context: Context) -> Result | Waits | None:
         """Go on with its lane."""
         if not self._spawn.is_open(context):
             return None
-        return await lanes.answer(self._spawn, self._blobs, self._commission(args, context), context)
+        commission = self._commission(args, context)
+        return await lanes.answer(self._spawn, self._blobs, commission, context, self._left)
 
     def _commission(self, args: TaskArgs, context: Context) -> Commission:
         there = lanes.offered(self._tools, context)

@@ -5,9 +5,10 @@ Knows no call. What it says, it reads off the commands' own folders.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from ml_intern.base.errors import SandboxError
+from ml_intern.record.view import MAIN
 from ml_intern.sandbox.commands import Commands, Ended, Running
 from ml_intern.sandbox.paths import Roots
 from ml_intern.tools import background, marks
@@ -27,12 +28,12 @@ class Watch:
         self._after = after
         self._halted: frozenset[str] = frozenset()
 
-    async def news(self, lane: str, tell: Tell) -> bool:
-        """Tell which commands of `lane` have ended since the last time; whether there were any.
+    async def news(self, lanes: Collection[str], tell: Tell) -> bool:
+        """Tell which commands that these lanes left running have ended since the last time; whether there were any.
 
         What is told is forgotten only afterwards: a crash in between makes it be told again.
         """
-        ended = [(key, mark, each) for key, mark, each in await self._ends() if mark.lane == lane]
+        ended = [(key, mark, each) for key, mark, each in await self._ends() if mark.lane in lanes]
         if not ended:
             return False
         lines = [await asyncio.to_thread(self._words, key, mark, each) for key, mark, each in ended]
@@ -66,6 +67,16 @@ class Watch:
         stopped = [(key, mark.title) for key, mark, each in await self._ends() if each.reason == "stopped"]
         return [*runs, *(each for each in stopped if each not in runs)]
 
+    async def left_by(self, lane: str) -> str:
+        """What `lane` left running, in words; "" where it is nothing, or nobody can say."""
+        with contextlib.suppress(SandboxError):
+            keys = await self._commands.running()
+            found = await asyncio.to_thread(marks.marks, self._commands.folder)
+            own = [f"{key} ({found[key].title})" for key in keys if key in found and found[key].lane == lane]
+            if own:
+                return f"It left running in the background: command {', '.join(own)}. {self._after}"
+        return ""
+
     async def _ends(self) -> list[tuple[str, Mark, Ended]]:
         if not marks.any_left(self._commands.folder):
             return []
@@ -86,4 +97,5 @@ class Watch:
         stopped = [f"It was stopped with the turn, after {ended.duration_s:.1f} s."] * (ended.reason == "stopped")
         notes = [*(stopped or background.notes_of(ended)), *background.settle(self._roots, ended.output_path.parent)]
         said = " ".join(notes).encode(errors="replace").decode()
-        return f"Command {key} in the background ({mark.description or mark.title}) is over. {said}"
+        by = "" if mark.lane == MAIN else f" of {mark.lane}"
+        return f"Command {key} in the background{by} ({mark.description or mark.title}) is over. {said}"
