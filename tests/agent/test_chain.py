@@ -106,6 +106,13 @@ async def test_a_passing_failure_is_asked_again_and_an_outage_goes_down_after_th
     assert not a.outcomes
 
 
+async def test_an_outage_of_all_is_waited_for_with_the_one_that_answered_last():
+    stage, _ = await chained([calls(call("look")), *[DOWN] * 27, says("hello")], [DOWN] * 7, [DOWN] * 7)
+    await say(stage, "hi")
+    assert asked(stage) == [A] * 8 + [B] * 7 + [C] * 7 + [A] * 21
+    assert stage.of(TurnEnded)[-1].reason == "done"
+
+
 async def test_where_nobody_else_could_answer_a_wait_of_minutes_is_kept():
     wait = RateLimited("Wait two minutes.", "", retry_after_s=120)
     stage, _ = await chained([wait, says("hello")], ids=(A,))

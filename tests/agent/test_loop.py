@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from ml_intern.agent.ask import MOST_PATIENT
 from ml_intern.base.errors import NoServer, Overflow, RateLimited, Unauthorised, Unreachable
 from ml_intern.base.ids import new_id
 from ml_intern.model.port import Finished, TextDelta
@@ -21,7 +22,7 @@ from ml_intern.record.events import (
     TurnEnded,
 )
 from ml_intern.record.messages import Answered, Asked, Reply, Usage
-from ml_intern.record.next import Rest, Wait
+from ml_intern.record.next import MOST_FAILURES, Rest, Wait
 from tests.agent.stage import Note, call, calls, looking, says, set_stage
 
 
@@ -72,6 +73,31 @@ async def test_failures_without_end_end_the_turn_in_one_sentence() -> None:
     ended = stage.of(TurnEnded)[0]
     assert (ended.reason, ended.what, ended.remedy) == ("failed", "the server is away", "Start it.")
     assert len(stage.of(ModelAsked)) == 7
+
+
+OUTAGE = [NoServer("its name is unknown"), Unreachable("no connection within 10 s"), Unreachable("503")] * 8
+
+
+async def test_an_outage_of_a_quarter_of_an_hour_is_waited_for_where_the_model_has_answered_before() -> None:
+    assert len(OUTAGE) == MOST_PATIENT
+    stage = await set_stage(calls(call("look")), *OUTAGE, says("done"), tools=(looking([]),))
+    await say(stage, "hello")
+    begun = stage.clock.now_ms()
+    await stage.session.run()
+    assert [event.reason for event in stage.of(TurnEnded)] == ["done"]
+    assert 10 * 60 < (stage.clock.now_ms() - begun) / 1000 < 20 * 60
+    assert len(stage.of(RetryPlanned)) == MOST_PATIENT
+
+
+async def test_a_longer_one_ends_the_turn_and_so_do_six_attempts_that_may_have_been_billed() -> None:
+    cut = Unreachable("cut", may_be_billed=True)
+    for faults, most in (([*OUTAGE, *OUTAGE], MOST_PATIENT), ([cut] * 30, MOST_FAILURES)):
+        stage = await set_stage(calls(call("look")), *faults, tools=(looking([]),))
+        await say(stage, "hello")
+        await stage.session.run()
+        assert [event.reason for event in stage.of(TurnEnded)] == ["failed"]
+        assert len(stage.of(ModelFailed)) == most + 1
+        assert stage.log.view.purse.reserved == {}
 
 
 async def test_a_server_that_never_answered_is_a_slip_and_one_that_did_may_come_back() -> None:

@@ -212,9 +212,11 @@ LASTING = ModelFailed("a", "unauthorised", "The key is wrong.", "Set HF_TOKEN.",
 
 
 def test_a_passing_failure_is_told_with_its_retry_and_a_lasting_one_with_its_remedy():
-    assert written(PASSING, RetryPlanned(1, 2), LASTING, TurnEnded("interrupted", "Stopped.")).splitlines() == [
+    assert written(
+        PASSING, RetryPlanned(1_800_000_032_000, 2), LASTING, TurnEnded("interrupted", "Stopped.")
+    ).splitlines() == [
         "  model: Too many requests.",
-        "  asking again (failure 2 in a row)",
+        "  asking again in 32 s (failure 2 in a row)",
         "  model: The key is wrong. Set HF_TOKEN.",
         "interrupted: Stopped.",
     ]

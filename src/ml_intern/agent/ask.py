@@ -48,6 +48,10 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 900.0
 """A provider that wants a longer pause than this is as good as gone for an unattended turn."""
+MOST_PATIENT = 24
+"""Attempts in a row that may fail where the model has answered before, nobody else could, and none was billed: with
+their waits a quarter of an hour, so that an outage of the network is not the end of a night.
+"""
 LONGEST_WITH_OTHERS_S = 60.0
 """The same, where another model of the chain could answer meanwhile."""
 
@@ -197,9 +201,10 @@ class Asker(Struct, frozen=True):
 
     async def _failed(self, lane: str, asked: ModelAsked, error: ModelError) -> None:
         """An answer that is an error was not billed; a request that was cut may have been: its worst case is booked."""
-        longest = LONGEST_WITH_OTHERS_S if goes_on(self.log.view, lane, self.chains) else LONGEST_RETRY_AFTER_S
+        others, known = goes_on(self.log.view, lane, self.chains), _has_answered(self.log.view, asked.model)
+        longest = LONGEST_WITH_OTHERS_S if others else LONGEST_RETRY_AFTER_S
         too_long = error.retry_after_s is not None and error.retry_after_s > longest
-        never_there = isinstance(error, NoServer) and not _has_answered(self.log.view, lane, asked.model)
+        never_there = isinstance(error, NoServer) and not known
         cost = asked.reserved if error.may_be_billed else 0
         failed = ModelFailed(
             asked.attempt,
@@ -213,7 +218,8 @@ class Asker(Struct, frozen=True):
         )
         await self.log.add(failed, lane)
         failures = self.log.view.lane(lane).turn.failures
-        if failed.transient and failures <= MOST_FAILURES:
+        most = MOST_PATIENT if known and not (others or error.may_be_billed) else MOST_FAILURES
+        if failed.transient and failures <= most:
             due = self.clock.now_ms() + round(_wait_s(failures, error.retry_after_s) * 1000)
             await self.log.add(RetryPlanned(due, failures), lane)
 
@@ -261,10 +267,12 @@ def _with_day(purse: Purse, left: Micro | None) -> Purse:
     return purse if left is None else replace(purse, cap=min(purse.cap or 0, purse.committed + left))
 
 
-def _has_answered(view: View, lane: str, model: str) -> bool:
-    """Whether this model, or one that nobody wrote down, gave a reply that is still there."""
-    replies = (line.message for line in view.lane(lane).transcript.lines if isinstance(line.message, Reply))
-    return any(each.by in {"", model} for each in replies)
+def _has_answered(view: View, model: str) -> bool:
+    """Whether this model gave a reply in any lane, or one that nobody wrote down, which is still there."""
+    if any(model in lane.memory.answered for lane in view.lanes.values()):
+        return True
+    replies = (line.message for lane in view.lanes.values() for line in lane.transcript.lines)
+    return any(isinstance(each, Reply) and each.by in {"", model} for each in replies)
 
 
 def _wait_s(failures: int, retry_after_s: float | None) -> float:

@@ -120,6 +120,9 @@ class Progress:
                 return [_replied(step, event, with_calls=brief), *self._who(entry.lane, event)]
             case ToolFinished(outcome="ok") | Nudged() if brief:
                 return []
+            case RetryPlanned(due=due, failures=failures):
+                wait = max(0, due - entry.at) / 1000
+                return [f"  asking again in {wait:.0f} s (failure {failures} in a row)"]
             case TurnEnded(reason=reason, what=what) if reason != "done" and entry.lane != MAIN:
                 return [f"{reason}: {what}".rstrip()]
             case _:
@@ -164,8 +167,6 @@ def _other_lines(event: Event) -> list[str]:
         case LaneOpened(task=task, max_steps=most, budget=budget):
             share = f" and {show(Micro(budget))}" if budget is not None else ""
             return [f"begins, {most} step{'' if most == 1 else 's'}{share} at most: {one_line(task, WIDTH)}"]
-        case RetryPlanned(failures=failures):
-            return [f"  asking again (failure {failures} in a row)"]
         case ModelChosen():
             return [_chosen(event)]
         case ToolFinished(display=display, outcome=outcome, total_ms=total_ms):

@@ -39,7 +39,7 @@ class Rest(Struct, frozen=True):
 NextStep = AskModel | SettleCalls | Compact | Wait | Rest
 
 MOST_FAILURES = 6
-"""Attempts in a row that may fail for a passing reason before the turn ends."""
+"""Attempts in a row that may fail for a passing reason before the turn ends, unless one more is planned."""
 MOST_OVERFLOWS = 4
 """Requests in a row that may be too long, room being made after each, before the turn ends."""
 _NOTHING_TO_GAIN_BYTES = 4_000
@@ -93,7 +93,7 @@ def _after_failure(view: View, lane_name: str, now_ms: int) -> NextStep:
         return Rest(Stopping("overflow", _all_said(turn), failed.remedy))
     if failed.kind == "overflow":
         return AskModel() if memory.squeezed else Compact()
-    if not failed.transient or turn.failures > MOST_FAILURES:
+    if not failed.transient or (turn.failures > MOST_FAILURES and turn.retry_due is None):
         return Rest(Stopping("failed", _all_said(turn), failed.remedy))
     if turn.retry_due is not None and turn.retry_due > now_ms:
         return Wait("instant", turn.retry_due)
