@@ -59,6 +59,14 @@ TABLE = {
     "a lasting failure": ((GO, asked("a"), failed(transient=False)), Rest(Stopping("failed", "what", "remedy"))),
     "too long": ((GO, asked("a"), failed("overflow", transient=False)), Rest(Stopping("overflow", "what", "remedy"))),
     "as many failures as may be": ((GO, *[asked("a"), failed()] * MOST_FAILURES), AskModel()),
+    "more failures, and one more try planned": (
+        (GO, *[asked("a"), failed()] * (MOST_FAILURES + 1), RetryPlanned(2_000_000, 7)),
+        Wait("instant", 2_000_000),
+    ),
+    "our own death after many failures": (
+        (GO, *[asked("a"), failed()] * MOST_FAILURES, asked("a"), failed("lost")),
+        AskModel(),
+    ),
     "one failure too many": (
         (GO, *[asked("a"), failed()] * (MOST_FAILURES + 1)),
         Rest(Stopping("failed", "what", "remedy")),

@@ -93,7 +93,9 @@ def _after_failure(view: View, lane_name: str, now_ms: int) -> NextStep:
         return Rest(Stopping("overflow", _all_said(turn), failed.remedy))
     if failed.kind == "overflow":
         return AskModel() if memory.squeezed else Compact()
-    if not failed.transient or (turn.failures > MOST_FAILURES and turn.retry_due is None):
+    # A death of our own process is no failure of the model: whoever resumes wants it asked.
+    is_last = turn.failures > MOST_FAILURES and turn.retry_due is None and failed.kind != "lost"
+    if not failed.transient or is_last:
         return Rest(Stopping("failed", _all_said(turn), failed.remedy))
     if turn.retry_due is not None and turn.retry_due > now_ms:
         return Wait("instant", turn.retry_due)
