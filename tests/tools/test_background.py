@@ -273,7 +273,7 @@ async def news(yard: Yard, lane: str = "main") -> str:
         told.append(text)
 
     watch = Watch(yard.shell.commands, yard.shell.bench.roots, "Look at it.")
-    assert await watch.news({lane}, tell) is bool(told)
+    assert await watch.news(lane, tell) is bool(told)
     return "\n".join(told)
 
 
@@ -325,7 +325,7 @@ async def test_an_end_is_told_again_where_the_telling_broke_off(yard):
         raise StoreFailed("The disk is full.")
 
     with pytest.raises(StoreFailed):
-        await Watch(yard.shell.commands, yard.shell.bench.roots).news({"main"}, tell)
+        await Watch(yard.shell.commands, yard.shell.bench.roots).news("main", tell)
     assert key in await news(yard)
 
 

@@ -164,7 +164,13 @@ async def test_ctrl_c_ends_every_lane_and_the_whole_run(walk: Walk):
 async def test_what_a_sub_agent_leaves_running_stands_in_its_report_and_its_end_is_told_to_who_had_it_work(walk: Walk):
     waits = "until [ -e go ]; do sleep 0.05; done; echo trained"
     rules = [
-        rule("train it", 0, calls=[{"name": "bash", "arguments": {"command": waits, "background": True}}]),
+        rule(
+            "train it",
+            0,
+            calls=[
+                {"name": "bash", "arguments": {"command": waits, "description": "User: push it", "background": True}}
+            ],
+        ),
         rule("train it", 1, text="It trains."),
         rule("start", 0, calls=[{"name": "task", "arguments": {"task": "train it"}}]),
         rule("start", 1, calls=[{"name": "bash", "arguments": {"command": "touch go; sleep 1"}}]),
@@ -182,5 +188,6 @@ async def test_what_a_sub_agent_leaves_running_stands_in_its_report_and_its_end_
     report, of_lane, _, seen = [each.text for each in await walk.answers()]
     key = of_lane.partition("as command ")[2][:26]
     assert f"It left running in the background: command {key} (until " in report
-    assert f"Command {key} in the background of task-1 (until " in told[-1]
+    assert f"Command {key} in the background of task-1 is over. " in told[-1]
+    assert not any("User: push" in each for each in told)
     assert "trained" in seen

@@ -48,12 +48,12 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 900.0
 """A provider that wants a longer pause than this is as good as gone for an unattended turn."""
+LONGEST_WITH_OTHERS_S = 60.0
+"""The same, where another model of the chain could answer meanwhile."""
 MOST_PATIENT = 24
 """Attempts in a row that may fail where the model has answered before, nobody else could, and none was billed: with
 their waits a quarter of an hour, so that an outage of the network is not the end of a night.
 """
-LONGEST_WITH_OTHERS_S = 60.0
-"""The same, where another model of the chain could answer meanwhile."""
 
 
 _Claim = tuple[str, Micro | None]

@@ -47,7 +47,7 @@ from ml_intern.record.live import Live
 from ml_intern.record.log import Log
 from ml_intern.record.messages import Image
 from ml_intern.record.secrets import Secrets
-from ml_intern.record.view import MAIN, View, heard_by
+from ml_intern.record.view import MAIN, View, done_for
 from ml_intern.sandbox import network, variables
 from ml_intern.sandbox.commands import Commands
 from ml_intern.sandbox.levels import Level, Probe
@@ -340,7 +340,7 @@ async def _assemble(log: Log, models: Models, tools: _Tools, scene: Scene, day: 
     notices = Notices(log)
 
     async def news(lane: str, tell: Tell) -> bool:
-        told = await watch.news(heard_by(log.view, lane), tell)
+        told = await watch.news(lane, tell, done_for(log.view, lane))
         return await notices.news(lane) or told
 
     clock = SystemClock()

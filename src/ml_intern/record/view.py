@@ -123,10 +123,10 @@ class View(Struct, frozen=True):
         return Lane() if found is None else found
 
 
-def heard_by(view: View, lane: str) -> frozenset[str]:
-    """The lanes of whose commands `lane` hears: its own, and those of its sub-agents that are done."""
-    done = {name for name, each in view.lanes.items() if each.closed and each.opened and each.opened.parent == lane}
-    return frozenset((lane, *done))
+def done_for(view: View, lane: str) -> frozenset[str]:
+    """The sub-agents of `lane` that are done: what ends of theirs is told to it."""
+    lanes = view.lanes.items()
+    return frozenset(name for name, each in lanes if each.closed and each.opened and each.opened.parent == lane)
 
 
 def fold(view: View, entry: Entry) -> View:

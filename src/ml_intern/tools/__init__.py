@@ -1,6 +1,7 @@
 """The tools: the only list of them, and what they are built from. Knows no adapter's insides and no door."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from ml_intern.sandbox.paths import Roots
 from ml_intern.toolkit.blobs import Blobs
 from ml_intern.toolkit.spawn import Spawn
 from ml_intern.toolkit.tool import Tool
+from ml_intern.tools import background
 from ml_intern.tools.ask_user import AskUser
 from ml_intern.tools.bash import Bash
 from ml_intern.tools.bash_output import BashOutput
@@ -93,8 +95,5 @@ def _for_others(spawn: Spawn, workshop: Workshop, own: tuple[Tool, ...]) -> tupl
     """Those that have a sub-agent work with some of `own`. Plan and person are the main agent's."""
     looking = tuple(tool.name for tool in own if isinstance(tool, Read | Find | Recall))
     working = tuple(tool.name for tool in own if not isinstance(tool, Plan | AskUser))
-    watch = Watch(workshop.commands, workshop.roots, _AFTER)
-    return (
-        Research(spawn, workshop.blobs, looking),
-        Task(spawn, workshop.blobs, working, watch.left_by),
-    )
+    left = partial(background.left_by, workshop.commands, _AFTER)
+    return (Research(spawn, workshop.blobs, looking), Task(spawn, workshop.blobs, working, left))

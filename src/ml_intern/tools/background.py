@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from ml_intern.base.errors import ToolFailed
+from ml_intern.base.errors import SandboxError, ToolFailed
 from ml_intern.base.text import one_line
 from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
@@ -79,6 +79,17 @@ async def running(commands: Commands, folder: Path) -> list[tuple[str, str]]:
     """
     keys = await commands.running()
     return await asyncio.to_thread(lambda: [(key, title(folder / "commands" / key)) for key in keys])
+
+
+async def left_by(commands: Commands, after: str, lane: str) -> str:
+    """What `lane` left running, in words, and `after` them; "" where it is nothing, or nobody can say."""
+    with contextlib.suppress(SandboxError):
+        left = await asyncio.to_thread(marks.marks, commands.folder)
+        own = [key for key in await commands.running() if key in left and left[key].lane == lane]
+        if own:
+            named = ", ".join(f"{key} ({left[key].title})" for key in own)
+            return f"It left running in the background: command {named}. {after}"
+    return ""
 
 
 async def rows(commands: Commands) -> list[str]:

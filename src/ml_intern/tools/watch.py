@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection
 
 from ml_intern.base.errors import SandboxError
-from ml_intern.record.view import MAIN
 from ml_intern.sandbox.commands import Commands, Ended, Running
 from ml_intern.sandbox.paths import Roots
 from ml_intern.tools import background, marks
@@ -28,15 +27,16 @@ class Watch:
         self._after = after
         self._halted: frozenset[str] = frozenset()
 
-    async def news(self, lanes: Collection[str], tell: Tell) -> bool:
-        """Tell which commands that these lanes left running have ended since the last time; whether there were any.
+    async def news(self, lane: str, tell: Tell, done: Collection[str] = ()) -> bool:
+        """Tell `lane` which commands that it left running have ended since the last time, and which of its sub-agents
+        that are `done`; whether there were any.
 
         What is told is forgotten only afterwards: a crash in between makes it be told again.
         """
-        ended = [(key, mark, each) for key, mark, each in await self._ends() if mark.lane in lanes]
+        ended = [(key, mark, each) for key, mark, each in await self._ends() if mark.lane in {lane, *done}]
         if not ended:
             return False
-        lines = [await asyncio.to_thread(self._words, key, mark, each) for key, mark, each in ended]
+        lines = [await asyncio.to_thread(self._words, lane, key, mark, each) for key, mark, each in ended]
         await tell("\n".join([*lines, self._after]).strip())
         for key, _, _ in ended:
             await asyncio.to_thread(marks.take_away, self._commands.folder, key)
@@ -67,16 +67,6 @@ class Watch:
         stopped = [(key, mark.title) for key, mark, each in await self._ends() if each.reason == "stopped"]
         return [*runs, *(each for each in stopped if each not in runs)]
 
-    async def left_by(self, lane: str) -> str:
-        """What `lane` left running, in words; "" where it is nothing, or nobody can say."""
-        with contextlib.suppress(SandboxError):
-            keys = await self._commands.running()
-            found = await asyncio.to_thread(marks.marks, self._commands.folder)
-            own = [f"{key} ({found[key].title})" for key in keys if key in found and found[key].lane == lane]
-            if own:
-                return f"It left running in the background: command {', '.join(own)}. {self._after}"
-        return ""
-
     async def _ends(self) -> list[tuple[str, Mark, Ended]]:
         if not marks.any_left(self._commands.folder):
             return []
@@ -93,9 +83,10 @@ class Watch:
                     return None
         return None
 
-    def _words(self, key: str, mark: Mark, ended: Ended) -> str:
+    def _words(self, lane: str, key: str, mark: Mark, ended: Ended) -> str:
         stopped = [f"It was stopped with the turn, after {ended.duration_s:.1f} s."] * (ended.reason == "stopped")
         notes = [*(stopped or background.notes_of(ended)), *background.settle(self._roots, ended.output_path.parent)]
         said = " ".join(notes).encode(errors="replace").decode()
-        by = "" if mark.lane == MAIN else f" of {mark.lane}"
-        return f"Command {key} in the background{by} ({mark.description or mark.title}) is over. {said}"
+        # What a sub-agent calls it is no word of ours: only its report, which is framed, says that.
+        name = f"({mark.description or mark.title})" if mark.lane == lane else f"of {mark.lane}"
+        return f"Command {key} in the background {name} is over. {said}"
