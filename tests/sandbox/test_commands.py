@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -137,6 +138,21 @@ async def test_starting_returns_as_soon_as_the_supervisor_owns_the_command_and_n
     ended = await yard.commands().attach(spec.key, lambda _: None)
     assert (ended.exit_code, await yard.commands().start(spec)) == (3, ended)
     assert (yard.workspace / "log").read_text() == "begun\n"
+
+
+async def test_what_is_made_just_before_the_start_is_made_once_and_off_the_loop(yard: Yard):
+    made: list[int] = []
+
+    def spec() -> Spec:
+        made.append(threading.get_ident())
+        return yard.spec("echo x >> witness", key="made-late")
+
+    ended = await yard.commands().run(spec, lambda _: None)
+    assert (ended.exit_code, (yard.workspace / "witness").read_text()) == (0, "x\n")
+    assert len(made) == 1
+    assert made[0] != threading.get_ident()
+    assert await yard.commands().start(spec) == ended
+    assert (yard.workspace / "witness").read_text() == "x\n"
 
 
 async def test_what_cannot_be_started_is_refused_when_it_is_started(yard: Yard):

@@ -140,7 +140,7 @@ async def test_a_line_that_is_still_written_is_shown_and_comes_again_whole(yard)
 
 
 async def test_a_filter_keeps_matching_lines_and_a_wait_ends_with_one(yard):
-    key = await yard.begin("seq 1 50; sleep 0.6; echo ready; sleep 60")
+    key = await yard.begin("seq 1 50; sleep 2; echo ready; sleep 60")
     begun = time.monotonic()
     result = await yard.look(key, filter="^(5|ready)$", offset=3)
     assert result.text.splitlines()[0] == "5"

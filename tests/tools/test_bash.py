@@ -32,6 +32,24 @@ async def test_silence_is_told(shell):
     assert (await shell.run("true")).text == "(no output)"
 
 
+@pytest.mark.parametrize("silent", ["true", "exit 3", "kill -9 $$", "echo; echo", "touch 'a file'"])
+async def test_what_only_we_say_of_a_command_is_no_data(shell, silent):
+    assert (await shell.run(silent)).ours
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "echo hello",
+        "echo no >&2; exit 3",
+        "touch .envrc",
+        "git init -q . && echo evil > .git/hooks/pre-commit",
+    ],
+)
+async def test_what_a_command_said_or_named_is_data(shell, told):
+    assert not (await shell.run(told)).ours
+
+
 @pytest.mark.parametrize(
     ("command", "text"),
     [

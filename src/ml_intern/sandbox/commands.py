@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -53,6 +52,10 @@ class Spec(Struct, frozen=True):
     roots: Roots
     profile: Profile = Profile.WORK
     pushes: tuple[str, ...] = ()
+
+
+MakeSpec = Callable[[], Spec]
+"""Makes it in a thread, just before it is started: what it looks at there may block."""
 
 
 class Ended(Struct, frozen=True):
@@ -105,31 +108,30 @@ class Commands:
         """The level they run at."""
         return self._level
 
-    async def run(self, spec: Spec, on_output: OnOutput) -> Ended:
+    async def run(self, spec: Spec | MakeSpec, on_output: OnOutput) -> Ended:
         """Start the command, or find it if its key was ever started, and wait for its end.
 
         Being cancelled does not stop it. Raises SandboxError.
         """
-        # One hop to a thread, not two: each is a wait for the interpreter where much goes on.
-        state, request = await asyncio.to_thread(lambda: (self._state(spec.key), self._request(spec)))
-        return await self._until_ended(spec.key, state, request, on_output)
+        key, state, request = await asyncio.to_thread(self._ready, spec)
+        return await self._until_ended(key, state, request, on_output)
 
-    async def start(self, spec: Spec) -> Ended | Running:
+    async def start(self, spec: Spec | MakeSpec) -> Ended | Running:
         """Start the command, or find it if its key was ever started; returns once the supervisor owns it.
 
         Raises SandboxError.
         """
-        state, request = await asyncio.to_thread(lambda: (self._state(spec.key), self._request(spec)))
+        key, state, request = await asyncio.to_thread(self._ready, spec)
         for _ in range(_TRIES):
             match state or await self._begin(request):
                 case Outcome() as found:
-                    return self._ended(spec.key, found)
+                    return self._ended(key, found)
                 case Running() as running:
                     return running
                 case None:
                     await asyncio.sleep(_AGAIN_S)
-            state = await asyncio.to_thread(self._state, spec.key)
-        raise SupervisorLost(f"The supervisor of command {spec.key} does not answer.", "Try again.")
+            state = await asyncio.to_thread(self._state, key)
+        raise SupervisorLost(f"The supervisor of command {key} does not answer.", "Try again.")
 
     async def attach(self, key: str, on_output: OnOutput) -> Ended:
         """Follow a command from its first byte to its end. Raises SandboxError if the key is unknown."""
@@ -145,7 +147,7 @@ class Commands:
 
     async def running(self) -> tuple[str, ...]:
         """Keys of the commands that run now."""
-        link = await connect(self._folder)
+        link = connect(self._folder)
         if link is None:
             return ()
         async with link:
@@ -155,7 +157,7 @@ class Commands:
 
     async def stop(self, key: str) -> None:
         """End the command with its whole tree: SIGTERM now, SIGKILL after the grace. Returns without waiting."""
-        if link := await connect(self._folder):
+        if link := connect(self._folder):
             async with link:
                 await link.ask({"op": "stop", "key": key})
                 await link.answer()
@@ -164,7 +166,7 @@ class Commands:
         """End every command and the supervisor; returns when they are gone. More than once is allowed."""
         if not await asyncio.to_thread(self._folder.is_dir):
             return
-        if link := await connect(self._folder):
+        if link := connect(self._folder):
             async with link:
                 await self._close(link)
         await asyncio.to_thread(groups.sweep, str(self._folder))
@@ -188,6 +190,11 @@ class Commands:
             raise SandboxError(f"{key!r} cannot name a command.")
         return self._folder / "commands" / key
 
+    def _ready(self, wanted: Spec | MakeSpec) -> tuple[str, Outcome | Running | None, Message]:
+        """All that is looked at before a start, in one hop to a thread: each is a wait where much goes on."""
+        spec = wanted if isinstance(wanted, Spec) else wanted()
+        return spec.key, self._state(spec.key), self._request(spec)
+
     def _request(self, spec: Spec) -> Message:
         cwd, walls, rules, profile = spec.cwd, list[str](), None, self._profile(spec)
         token = ""
@@ -203,7 +210,7 @@ class Commands:
         else:
             cwd = bubblewrap.outside(spec.roots, spec.cwd)
             made = walls_rules(spec.roots, profile, self._devices) if self._level is Level.WALLS else None
-            rules = asdict(made) if made else None
+            rules = made._asdict() if made else None
         what: Message = {"op": "start", "key": spec.key, "argv": spec.argv, "env": dict(spec.env), "cwd": cwd}
         what |= {"pushes": spec.pushes, "token": token}
         return what | {"deadline_s": spec.deadline_s, "walls": walls, "rules": rules}
@@ -234,7 +241,7 @@ class Commands:
         """Follow over one connection; None if it ends before the command does."""
         if request:
             link = await connect_or_start(self._folder, self._level.name.lower(), self._limits)
-        elif (link := await connect(self._folder)) is None:
+        elif (link := connect(self._folder)) is None:
             return None
         async with link:
             await self._tell_reach(link)
@@ -304,9 +311,12 @@ class _Tail:
         self.offset = 0
 
     async def read(self) -> None:
+        """All there is now; what is added meanwhile is told of, too, or it would be followed crumb by crumb."""
         while chunk := await asyncio.to_thread(self._next):
             self.offset += len(chunk)
             self._on_output(chunk)
+            if len(chunk) < _CHUNK:
+                return
 
     def _next(self) -> bytes:
         try:

@@ -4,12 +4,12 @@ Knows what a supervisor is, not what it is asked.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import struct
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 from typing import Self, cast
 
@@ -20,50 +20,50 @@ from ml_intern.sandbox.limits import Limits
 
 LOG = "supervisor.log"
 _LONGEST_ANSWER = 16 * 1024 * 1024
+_CHUNK = 65_536
 _START_TIMEOUT_S = 20.0
 _CONNECT_TIMEOUT_S = 10.0
 _AGAIN_S = 0.01
 
 
 class Link:
-    """One connection to the supervisor."""
+    """One connection to the supervisor. Bare, without a stream's layers: each command has one of its own."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: int) -> None:
+    def __init__(self, connection: socket.socket, peer: int) -> None:
         self.peer = peer
-        self._reader = reader
-        self._writer = writer
+        self._connection = connection
+        self._pending = b""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
+        self._connection.close()
 
     async def ask(self, message: Message) -> None:
         """Send one request; a connection that broke shows in `answer`."""
-        self._writer.write(json.dumps(message).encode() + b"\n")
-        try:
-            await self._writer.drain()
-        except ConnectionError:
-            return
+        with contextlib.suppress(ConnectionError):
+            line = json.dumps(message).encode() + b"\n"
+            await asyncio.get_running_loop().sock_sendall(self._connection, line)
 
     async def answer(self) -> Message | None:
         """The next line, or None when the supervisor has hung up."""
-        try:
-            line = await self._reader.readline()
-        except (ConnectionError, ValueError):
-            return None
-        return cast("Message", json.loads(line)) if line.endswith(b"\n") else None
+        while b"\n" not in self._pending:
+            try:
+                piece = await asyncio.get_running_loop().sock_recv(self._connection, _CHUNK)
+            except ConnectionError:
+                return None
+            self._pending += piece
+            if not piece or len(self._pending) > _LONGEST_ANSWER:
+                return None
+        line, _, self._pending = self._pending.partition(b"\n")
+        return cast("Message", json.loads(line))
 
 
-async def connect(folder: Path) -> Link | None:
+def connect(folder: Path) -> Link | None:
     """A connection to the session's supervisor, or None if nobody listens. Raises SandboxError if it is not ours."""
     found = plug(folder)
-    if found is None:
-        return None
-    connection, pid = found
-    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_ANSWER)
-    return Link(reader, writer, pid)
+    return Link(*found) if found else None
 
 
 def plug(folder: Path) -> tuple[socket.socket, int] | None:
@@ -94,10 +94,10 @@ async def connect_or_start(folder: Path, level: str, limits: Limits) -> Link:
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + _CONNECT_TIMEOUT_S
     while loop.time() < give_up_at:
-        if link := await connect(folder):
+        if link := connect(folder):
             return link
         await asyncio.to_thread(_start, folder, level, limits)
-        if link := await connect(folder):
+        if link := connect(folder):
             return link
         # Somebody else's supervisor is starting or just ending.
         await asyncio.sleep(_AGAIN_S)
@@ -110,7 +110,7 @@ def _start(folder: Path, level: str, limits: Limits) -> None:
         log = (folder / LOG).open("ab")
     except OSError as error:
         raise SandboxError(f"The session folder {folder} cannot be written: {error.strerror}.") from error
-    command = boot.command_line("ml_intern.sandbox.supervisor", str(folder), level, json.dumps(asdict(limits)))
+    command = boot.command_line("ml_intern.sandbox.supervisor", str(folder), level, json.dumps(limits._asdict()))
     # Nothing of our environment, which may hold keys, except what Python itself may need to start.
     env = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     with log:

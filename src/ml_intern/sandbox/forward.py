@@ -54,7 +54,7 @@ class Standing(Struct, frozen=True):
 
 async def standing(folder: Path) -> Standing | None:
     """The session of `folder`, None where nothing of it runs. Raises SandboxError."""
-    link = await connect(folder)
+    link = connect(folder)
     if link is None:
         return None
     async with link:

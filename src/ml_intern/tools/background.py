@@ -17,7 +17,7 @@ from ml_intern.base.text import one_line
 from ml_intern.record.facts import FileChange
 from ml_intern.record.folds.files import Files
 from ml_intern.sandbox import outcome, repositories
-from ml_intern.sandbox.commands import Commands, Ended, Running, Spec
+from ml_intern.sandbox.commands import Commands, Ended, MakeSpec, Running
 from ml_intern.sandbox.launch import is_key
 from ml_intern.sandbox.paths import Roots
 from ml_intern.sandbox.repositories import GitState
@@ -33,8 +33,8 @@ _BEFORE = "before.json"
 """What git folders held when the command began: traps set since are undone when it has ended."""
 
 
-async def begin(commands: Commands, spec: Spec, on_output: Callable[[bytes], None]) -> Ended | None:
-    """Start the command and leave it running; how it ended where that took less than half a second.
+async def begin(commands: Commands, key: str, spec: MakeSpec, on_output: Callable[[bytes], None]) -> Ended | None:
+    """Start the command `key` and leave it running; how it ended where that took less than half a second.
 
     Raises:
         SandboxError: it cannot be started.
@@ -42,7 +42,7 @@ async def begin(commands: Commands, spec: Spec, on_output: Callable[[bytes], Non
     await commands.start(spec)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_EARLY_S):
-            return await commands.attach(spec.key, on_output)
+            return await commands.attach(key, on_output)
     return None
 
 

@@ -26,7 +26,7 @@ from ml_intern.toolkit.tool import Context, Prepared, Result
 from ml_intern.tools import background, marks, pushes
 from ml_intern.tools.endings import ending
 from ml_intern.tools.marks import Mark
-from ml_intern.tools.output import SHOWN_CHARS, cleaned, for_people, shortened
+from ml_intern.tools.output import SHOWN_CHARS, cleaned, ends, for_people, shortened
 from ml_intern.tools.scripts import Script, Scripts
 from ml_intern.tools.texts import text_of
 from ml_intern.tools.walls import walls_in
@@ -151,24 +151,22 @@ class Bash:
         if planned.background:
             await background.require_room(self._commands)
         found = await self._scripts.build(planned.scripts, context.key, context.live)
-        before = await asyncio.to_thread(self._before)
-        spec = Spec(
-            key=context.key,
-            argv=("/bin/bash", "-c", planned.command),
-            cwd=planned.cwd,
-            env={**self._environ, **found},
-            deadline_s=planned.timeout_s,
-            roots=self._roots,
-            pushes=planned.pushes,
-        )
+        seen: list[Before] = []
+
+        def spec() -> Spec:
+            seen.append(self._before())
+            return self._spec(context.key, planned, found)
+
         try:
             if planned.background:
-                ended = await background.begin(self._commands, spec, _live(context.live))
+                ended = await background.begin(self._commands, context.key, spec, _live(context.live))
             else:
                 ended = await self._commands.run(spec, _live(context.live))
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
+            for before in seen:  # None where not even that was looked at.
+                await asyncio.shield(asyncio.ensure_future(self._end(context.key, before)))
             raise
+        (before,) = seen
         if ended is None:
             return await self._left_running(planned, before, context)
         return await self._result(planned.command, ended, before, context.view.files)
@@ -210,6 +208,17 @@ class Bash:
         title, where = background.with_ports(planned.command, listening), f"in the background as {key}"
         shown = where if title == planned.command else f"{planned.command}\n{where}"
         return Result("\n".join(rows), LogDisplay(title, shown), ours=True)
+
+    def _spec(self, key: str, planned: _Planned, found: Mapping[str, str]) -> Spec:
+        return Spec(
+            key=key,
+            argv=("/bin/bash", "-c", planned.command),
+            cwd=planned.cwd,
+            env={**self._environ, **found},
+            deadline_s=planned.timeout_s,
+            roots=self._roots,
+            pushes=planned.pushes,
+        )
 
     def _look(self, args: BashArgs) -> tuple[str, tuple[Script, ...]]:
         cwd = self._start_folder(args.work_dir)
@@ -260,6 +269,8 @@ class Bash:
             outcome=_outcome(ended),
             facts=left.facts,
             blob=blob,
+            # A code and "(no output)" are our own words; a note may hold a path or a host that the command chose.
+            ours=not (text or ended.note or left.notes or left.traps),
         )
 
     def _left(self, ended: Ended, before: Before, known: Files) -> _Left:
@@ -267,8 +278,7 @@ class Bash:
         output = _output(ended)
         traps = repositories.mend(self._roots, before.git)
         notes = changed_since(self._roots, ended.output_path.parent) if ended.reason == "lost" else []
-        shown = output if len(output) <= SHOWN_CHARS else shortened(output, "")
-        walls = [*refused_during(ended.output_path.parent), *walls_in(shown, self._roots)]
+        walls = [*refused_during(ended.output_path.parent), *walls_in(ends(output), self._roots)]
         notes += [f"A wall of the sandbox: {wall}" for wall in walls]
         after = changes(self._roots, before, ended.output_path.parent, known)
         # A name that is no UTF-8 could not stand in the record.

@@ -80,12 +80,19 @@ def shortened(text: str, rest: str) -> str:
     return clip(text, SHOWN_CHARS, head_share=_HEAD_SHARE, note=note).text
 
 
+def ends(text: str) -> str:
+    """Head and tail of a long output, nothing counted."""
+    return clip(text, SHOWN_CHARS, head_share=_HEAD_SHARE).text
+
+
 def for_people(text: str) -> str:
     """The part of an output that a display keeps."""
     return clip(text, PEOPLE_CHARS, head_share=_HEAD_SHARE).text
 
 
 def _clean(text: str) -> str:
+    if not text:
+        return ""
     text = plain(text) if "\x1b" in text or "\r" in text else text
     # Most output has none of these, and that is found out at the speed of memory. `str.translate` looks each character
     # up: 10 MB with a letter beyond ASCII in them take it 0.4 s.

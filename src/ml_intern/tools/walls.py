@@ -18,10 +18,7 @@ _FORBIDDEN = r"Operation not permitted|must be superuser|effective uid is not 0|
 _NO_PROCESS = r"fork: retry|Cannot fork|fork: Resource temporarily unavailable|can't start new thread"
 _PINNED = r"Device or resource busy|\[Errno 16\]"
 # (what is said of a path, whether it was to be written)
-_REFUSALS = tuple(
-    (rf"(?P<path>[^\s:'\"‘’]+)['\"’]?: {words}|{words}: ['\"](?P<named>[^'\"]+)", write)
-    for words, write in (("No such file or directory", False), ("Permission denied", True))
-)
+_REFUSALS = (("No such file or directory", False), ("Permission denied", True))
 _LOOKED_AT = 100
 
 
@@ -51,7 +48,11 @@ def walls_in(output: str, roots: Roots) -> tuple[str, ...]:
 
 def _outside(output: str, roots: Roots) -> tuple[str, ...]:
     """A path, or a link's target, outside the roots does not exist for a command: what file tools say of it."""
-    for pattern, write in _REFUSALS:
+    for words, write in _REFUSALS:
+        if words not in output:
+            # Found out at the speed of memory: the pattern begins anew at each word.
+            continue
+        pattern = rf"(?P<path>[^\s:'\"‘’]+)['\"’]?: {words}|{words}: ['\"](?P<named>[^'\"]+)"
         for match in itertools.islice(re.finditer(pattern, output), _LOOKED_AT):
             try:
                 files.stat(place(roots, match["path"] or match["named"], roots.workspace, write=write))
