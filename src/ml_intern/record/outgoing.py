@@ -117,8 +117,9 @@ def outgoing(effect: Effect, remotes: Iterable[Remote] = ()) -> tuple[Destinatio
             return (Destination(key("host", plain(host)), host),)
         case Executes(command=command, folder=folder):
             known = (*remotes, *remotes_of(plain(command), folder))
-            found = [place for text in _readings(command) for place in _of_command(text)]
-            found += [place for text in _readings(command) for place in _pushed(text, known, folder)]
+            readings = [*_readings(command)]
+            found = [place for text in readings for place in _of_command(text)]
+            found += [place for text in readings for place in _pushed(text, known, folder)]
             return tuple(dict.fromkeys([*found, *_unsaid(command), *_accounts(command)]))
         case _:
             return ()

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ml_intern.sandbox.devices import Devices, beyond, shared_memory_bytes
@@ -43,8 +44,17 @@ def options(
     if profile in {Profile.EXPLORE, Profile.EVAL}:
         # Not the pod's network, where the broker listens, but one of their own with nobody in it.
         words.append("--unshare-net")
-    if roots.etc:
-        words += ["--ro-bind", roots.etc, "/etc"]
+    words += _mounts(roots, explores=explores)
+    words += [*_KERNEL, *_devices(roots, devices if devices and profile is Profile.TRAIN else None)]
+    if not explores:
+        words += _protect(roots)
+    return [*words, "--remount-ro", "/", "--chdir", cwd]
+
+
+@lru_cache(maxsize=8)
+def _mounts(roots: Roots, *, explores: bool) -> tuple[str, ...]:
+    """The table itself, which seldom changes between two commands. Looks at nothing."""
+    words = ["--ro-bind", roots.etc, "/etc"] if roots.etc else []
     for root in roots.roots:
         if roots.etc and root.copied:
             continue
@@ -55,10 +65,7 @@ def options(
         else:
             writable = root.access == "write" and not explores
             words += ["--bind" if writable else "--ro-bind", root.outside, root.inside]
-    words += [*_KERNEL, *_devices(roots, devices if devices and profile is Profile.TRAIN else None)]
-    if not explores:
-        words += _protect(roots)
-    return [*words, "--remount-ro", "/", "--chdir", cwd]
+    return tuple(words)
 
 
 def _devices(roots: Roots, devices: Devices | None) -> Iterator[str]:

@@ -118,7 +118,8 @@ def _is_same_call(one: Deed, other: Deed) -> bool:
 
 
 def _without_times(deed: Deed) -> Deed:
-    return replace(deed, result=_steady(deed.result))
+    steady = _steady(deed.result)
+    return deed if steady == deed.result else replace(deed, result=steady)
 
 
 def _steady(text: str) -> str:
