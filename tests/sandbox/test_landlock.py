@@ -4,7 +4,7 @@ import os
 import stat
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,12 +137,12 @@ signal.raise_signal(10)
 
 async def run_at(yard: Yard, version: int, command: str):
     """A command as on a kernel whose Landlock is of this version."""
-    made = replace(rules(yard.roots, Profile.WORK), at_most=version)
+    made = rules(yard.roots, Profile.WORK)._replace(at_most=version)
     commands = yard.commands()
     spec = yard.spec(f"exec 2>&1; {command}")
     env = dict(spec.env) | {"PATH": f"{os.path.dirname(PYTHON)}:/usr/bin:/bin"}
     request = {"op": "start", "key": spec.key, "argv": spec.argv, "env": env, "cwd": spec.cwd}
-    request |= {"deadline_s": 30, "walls": [], "rules": asdict(made)}
+    request |= {"deadline_s": 30, "walls": [], "rules": made._asdict()}
     async with await connect_or_start(yard.session, "walls", QUICK) as link:
         await link.ask(request)
         while (answer := await link.answer()) and answer["event"] != "ended":

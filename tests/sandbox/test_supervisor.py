@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -137,7 +136,7 @@ async def test_that_a_command_was_begun_is_on_disk_before_it_begins(yard: Yard, 
     if not shutil.which("strace"):
         pytest.skip("there is no strace on this machine")
     level = yard.level.name.lower()
-    line = boot.command_line("ml_intern.sandbox.supervisor", str(yard.session), level, json.dumps(asdict(QUICK)))
+    line = boot.command_line("ml_intern.sandbox.supervisor", str(yard.session), level, json.dumps(QUICK._asdict()))
     trace = tmp_path / "trace"
     calls = "trace=fsync,execve,rename"
     tracer = await asyncio.create_subprocess_exec("strace", "-f", "-qq", "-y", "-e", calls, "-o", str(trace), *line)
@@ -327,9 +326,16 @@ async def test_a_waiting_process_keeps_no_connection_open(yard: Yard):
     await yard.run("true")
     pid = await one_waits(yard)
     async with asyncio.timeout(10):
-        while len(os.listdir(f"/proc/{pid}/fd")) > 7:
+        while len(os.listdir(f"/proc/{pid}/fd")) > 8:
             await asyncio.sleep(0.02)
     assert not [name for name in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()) if "socket:" in name]
+
+
+async def test_a_command_inherits_its_three_descriptors_and_no_other(yard: Yard):
+    for _ in range(2):  # The first has a process made at once, the second one that waited.
+        # One is open only while the shell lists them.
+        _, told = await yard.run("for each in /proc/$$/fd/*; do [ -e $each ] && echo ${each##*/}; done")
+        assert told.split() == ["0", "1", "2"]
 
 
 async def test_a_supervisor_that_cannot_start_says_why(tmp_path: Path, yard: Yard):

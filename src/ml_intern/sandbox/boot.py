@@ -3,8 +3,8 @@
 Knows no module by name. Imports only the standard library.
 """
 
+import os
 import sys
-from pathlib import Path
 
 _PROGRAM = """import importlib, sys
 sys.path.append(sys.argv[1])
@@ -13,5 +13,5 @@ importlib.import_module(sys.argv[2]).main(sys.argv[3:])"""
 
 def command_line(module: str, *arguments: str) -> list[str]:
     """The command that runs `main(arguments)` of a module that imports only the standard library and its like."""
-    above_the_package = str(Path(__file__).resolve().parents[2])
+    above_the_package = os.path.realpath(f"{__file__}/../../..")
     return [sys.executable, "-I", "-S", "-c", _PROGRAM, above_the_package, module, *arguments]

@@ -7,8 +7,7 @@ Source: capabilities(7), prctl(2), seccomp(2), seccomp_unotify(2).
 import ctypes
 import os
 import struct
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from ml_intern.sandbox import landlock, seccomp
 
@@ -19,8 +18,7 @@ _SET_FILTER, _NEW_LISTENER = 1, 1 << 3
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What a command may read, write and use: paths of the host. `at_most`: as if Landlock here were older.
 
     `kept` must be as it was when the command has ended: Landlock cannot keep a part of a writable folder read-only.

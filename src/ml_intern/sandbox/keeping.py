@@ -5,10 +5,9 @@ Knows no command. Imports only the standard library.
 """
 
 import os
-import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_FILES = 2_000
@@ -16,8 +15,7 @@ _ASIDE = ".ml-intern-aside"
 UNDONE = "Protected files were changed while it ran and have been put back:"
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What stood at a path: a file's bytes, a link's target, or a folder's entries by name."""
 
     mode: int
@@ -106,6 +104,9 @@ def _make_way(path: str) -> None:
             os.mkdir(step)
     if os.path.isdir(path) and not os.path.islink(path):
         os.chmod(path, stat.S_IRWXU)
+        # Here only: it loads what each fork of the supervisor would have to copy.
+        import shutil  # noqa: PLC0415
+
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)

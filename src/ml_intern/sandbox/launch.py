@@ -8,8 +8,8 @@ import fcntl
 import json
 import os
 import signal
-from dataclasses import dataclass
-from typing import NoReturn, cast
+from collections.abc import Iterable
+from typing import NamedTuple, NoReturn, cast
 
 from ml_intern.sandbox import keeper, limits, outcome, pod
 from ml_intern.sandbox.confine import Rules, to_rules
@@ -17,14 +17,27 @@ from ml_intern.sandbox.groups import Group
 
 _ABOVE_LOW_NUMBERS = 64
 _PIPE_BYTES = 1024 * 1024
-_ARGUMENTS, _FILTER, _STATUS, _ORDERS = 3, 4, 5, 6
+_ARGUMENTS, _FILTER, _STATUS, _ORDERS, _LINE = 3, 4, 5, 6, 7
 _LONGEST_PATH = 4096
+_NUMBERS = ("--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS))
+# A request of the usual size.
+_REHEARSED = json.dumps(
+    {
+        "op": "start",
+        "key": "rehearsal",
+        "argv": ["/bin/bash", "-c", "true"],
+        "env": {f"VARIABLE_{number}": "its value" for number in range(30)},
+        "cwd": "/",
+        "deadline_s": 120,
+        "walls": ["--setenv", "VARIABLE", "its value"] * 70,
+        "rules": None,
+    }
+)
 # The kernel takes a command before it takes the supervisor or its owner.
 _KILL_ME_FIRST = "500"
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(NamedTuple):
     """What to start. `walls`: bubblewrap's path and options; `rules`: level walls; with neither there are none.
 
     `pushes` is what it may write to the Hub while it shows `token`.
@@ -48,17 +61,19 @@ class Launch:
         return "walls" if self.rules else "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A process made ahead of its command, within its group already: where the kernel counts, entering takes 3-12 ms.
 
-    `pipe` is its output, `status` the file that says whether the command began, `orders` what it waits for.
+    `pipe` is its output, `status` the file that says whether the command began, `orders` what it waits for; behind
+    walls it then executes `line`, and bubblewrap reads `arguments`: files in memory.
     """
 
     pid: int
     pipe: int
     status: int
     orders: int
+    line: int
+    arguments: int
     group: Group
 
 
@@ -68,32 +83,42 @@ def prepare(group: Group, seccomp: bytes, processes: int, *, walled: bool) -> Wa
     try:
         for _ in range(2):
             opened.extend(os.pipe2(os.O_CLOEXEC))
-        for name, data in (("status", b""), ("arguments", b""), ("filter", seccomp)):
+        for name, data in (("status", b""), ("line", b""), ("arguments", b""), ("filter", seccomp)):
             opened.append(_memory(name, data))
-        reading, writing, heard, orders, status, arguments, program = opened
+        reading, writing, heard, orders, status, line, arguments, program = opened
         with contextlib.suppress(OSError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         pid = os.fork()
         if pid == 0:
-            _wait(group, processes, [writing, writing, arguments, program, status, heard], walled=walled)
+            _wait(group, processes, [writing, writing, arguments, program, status, heard, line], walled=walled)
     except OSError:
         for number in opened:
             os.close(number)
         raise
-    for number in (writing, arguments, program, heard):
+    for number in (writing, program, heard):
         os.close(number)
-    return Waiting(pid, reading, status, orders, group)
+    return Waiting(pid, reading, status, orders, line, arguments, group)
 
 
-def order(waiting: Waiting, folder: str) -> bool:
-    """Make it the command whose spec stands in `folder`; False if it is gone. Its end shows by the process's end."""
+def order(waiting: Waiting, wanted: Launch, folder: str) -> bool:
+    """Make it the command, whose spec stands in `folder`; False if it cannot be. Its end shows by the process's end."""
     try:
+        if wanted.walls:
+            # Made here and not by the one that waits: after a fork each page costs at its first write.
+            os.write(waiting.arguments, _joined(wanted.walls[1:]))
+            os.write(waiting.line, _joined([wanted.walls[0], *_NUMBERS, "--", *wanted.argv]))
         os.write(waiting.orders, os.fsencode(folder))
-    except BrokenPipeError:
+    except OSError:
         return False
     finally:
-        os.close(waiting.orders)
+        release(waiting)
     return True
+
+
+def release(waiting: Waiting) -> None:
+    """Let go of what an order is given by; without one the process ends."""
+    for number in (waiting.orders, waiting.line, waiting.arguments):
+        os.close(number)
 
 
 def began(status: int, *, walled: bool) -> bool:
@@ -122,6 +147,14 @@ def to_launch(request: dict[str, object]) -> Launch:
     return Launch(key, argv, env, where, deadline_s, walls, rules, pushes, str(request.get("token", "")))
 
 
+def rehearse() -> None:
+    """Do with memory what a start does: after a fork each page is copied at its first write, which takes a while.
+
+    Better now than when a command waits for it.
+    """
+    _joined(to_launch(json.loads(json.dumps(json.loads(_REHEARSED)))).walls)
+
+
 def is_key(key: str) -> bool:
     """A key names a folder: letters, digits, `-`, `_`, `.` within, 1 to 100."""
     plain = key.replace("-", "a").replace("_", "a").replace(".", "a")
@@ -146,7 +179,7 @@ def _wait(group: Group, processes: int, given: list[int], *, walled: bool) -> No
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(_KILL_ME_FIRST)
         if folder := os.fsdecode(os.read(_ORDERS, _LONGEST_PATH)):
-            _become(to_launch(outcome.load_spec(folder)))
+            _become(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         with contextlib.suppress(OSError):
             os.write(1, f"{error}\n".encode())
@@ -154,15 +187,21 @@ def _wait(group: Group, processes: int, given: list[int], *, walled: bool) -> No
         os._exit(126)
 
 
-def _become(launch: Launch) -> NoReturn:
+def _become(folder: str) -> NoReturn:
+    line = os.pread(_LINE, os.fstat(_LINE).st_size, 0)
+    # The last two that the command itself would inherit.
     os.close(_ORDERS)
-    if launch.walls:
-        bwrap = launch.walls[0]
-        os.write(_ARGUMENTS, b"".join(os.fsencode(part) + b"\0" for part in launch.walls[1:]))
+    os.close(_LINE)
+    if line:
         os.lseek(_ARGUMENTS, 0, os.SEEK_SET)
-        numbers = ["--args", str(_ARGUMENTS), "--seccomp", str(_FILTER), "--json-status-fd", str(_STATUS)]
-        os.execve(bwrap, [bwrap, *numbers, "--", *launch.argv], {})
-    keeper.keep(list(launch.argv), launch.env, launch.cwd, _STATUS, launch.rules)
+        words = line.split(b"\0")[:-1]
+        os.execve(words[0], words, {})
+    wanted = to_launch(outcome.load_spec(folder))
+    keeper.keep(list(wanted.argv), wanted.env, wanted.cwd, _STATUS, wanted.rules)
+
+
+def _joined(words: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(word) + b"\0" for word in words)
 
 
 def _limit_processes(count: int, *, walled: bool) -> None:

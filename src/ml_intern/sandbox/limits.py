@@ -6,13 +6,12 @@ Source: getrlimit(2).
 
 import os
 import resource
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MEBIBYTE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Of one command, except `idle_s`. `memory_bytes` 0 means 90 % of what the machine or our cgroup has.
 
     Output beyond `output_bytes` is read and dropped. Between SIGTERM and SIGKILL lie `grace_s`; a supervisor without

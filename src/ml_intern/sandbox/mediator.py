@@ -9,10 +9,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import platform
 import struct
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _RECEIVE, _SEND, _IS_VALID = 0xC0502100, 0xC0182101, 0x40082102
@@ -41,8 +39,7 @@ class Notice(NamedTuple):
     arguments: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Mediator:
+class Mediator(NamedTuple):
     """`listener` is the filter's descriptor, `writable` the real paths of the folders or files a command may change."""
 
     listener: int
@@ -57,7 +54,7 @@ class Mediator:
             # Whoever asked was killed meanwhile.
             return
         number, pid, _, call, _, _, *arguments = struct.unpack(_NOTICE, buffer)
-        names = _NAMES[platform.machine()] | {_FCHMODAT2: "fchmodat2"}
+        names = _NAMES[os.uname().machine] | {_FCHMODAT2: "fchmodat2"}
         flags = 0
         try:
             flags = self._do(Notice(number, pid, names.get(call, ""), tuple(arguments)))

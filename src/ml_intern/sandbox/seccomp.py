@@ -5,7 +5,7 @@ Source: seccomp(2), linux/filter.h, linux/audit.h and the syscall tables of x86_
 """
 
 import errno
-import platform
+import os
 import struct
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
@@ -190,7 +190,7 @@ def _refuse_terminal_input(number: int) -> bytes:
 
 def program(machine: str = "") -> bytes:
     """The filter for `machine` (`x86_64` or `aarch64`; default: this one). Raises KeyError for any other."""
-    return _program(machine or platform.machine(), [])
+    return _program(machine or os.uname().machine, [])
 
 
 def walls_program(machine: str = "", *, asks_signals: bool = False) -> bytes:
@@ -198,7 +198,7 @@ def walls_program(machine: str = "", *, asks_signals: bool = False) -> bytes:
 
     Raises KeyError, as `program`.
     """
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     column = 0 if machine == "x86_64" else 1
     denied = [numbers[column] for numbers in _DENIED_BY_WALLS.values()] + list(_DENIED_BY_WALLS_EVERYWHERE.values())
     denied += _DENIED_BY_WALLS_X86_64 if column == 0 else ()

@@ -11,16 +11,16 @@ import time
 
 from ml_intern.sandbox import groups, launch, limits, seccomp
 from ml_intern.sandbox.groups import Bases, Group
-from ml_intern.sandbox.launch import Waiting
+from ml_intern.sandbox.launch import Launch, Waiting
 from ml_intern.sandbox.limits import Limits
 
 _SHARE_OF_MEMORY = 0.9
 _REMOVED_WITHIN_S = 5.0
 _REMOVE_AGAIN_S = 0.05
 _TRY_AGAIN_S = 60.0
-# A command that starts, and who was just told that one ended, should not wait for this work.
-_REFILL_AFTER_START_S = 0.1
-_REFILL_AFTER_END_S = 0.003
+# Neither a command that starts nor who was just told that one ended should wait for this work. Most is done while a
+# command begins to run: whoever waits for it leaves the processors idle.
+_REFILL_AFTER_S = 0.003
 
 
 class Stock:
@@ -37,23 +37,23 @@ class Stock:
         self._waiting: Waiting | None = None
         self._refill_at = 0.0
 
-    def take(self, folder: str) -> Waiting:
-        """A process that has its order: to become the command whose spec stands in `folder`. Raises OSError."""
+    def take(self, wanted: Launch, folder: str) -> Waiting:
+        """A process that has its order: to become the command, whose spec stands in `folder`. Raises OSError."""
         waiting, self._waiting = self._waiting, None
-        self._refill_at = time.monotonic() + _REFILL_AFTER_START_S
-        if waiting and launch.order(waiting, folder):
+        self._refill_at = time.monotonic() + _REFILL_AFTER_S
+        if waiting and launch.order(waiting, wanted, folder):
             return waiting
         if waiting:
             self._put_away(waiting)
         fresh = self._make()
         # Should it be gone, its output and its end say why.
-        launch.order(fresh, folder)
+        launch.order(fresh, wanted, folder)
         return fresh
 
     def leave(self, group: Group) -> None:
         """A command ended: remove its groups as soon as they are empty."""
         self._leaving.append(group)
-        self._refill_at = min(self._refill_at, time.monotonic() + _REFILL_AFTER_END_S)
+        self._refill_at = min(self._refill_at, time.monotonic() + _REFILL_AFTER_S)
 
     def tend(self, now: float) -> None:
         """Remove what can be removed, make what is missing."""
@@ -63,6 +63,7 @@ class Stock:
             self._refill_at = now + _TRY_AGAIN_S
             with contextlib.suppress(OSError):
                 self._waiting = self._make()
+                launch.rehearse()
 
     def due_at(self, now: float) -> float:
         """When `tend` has something to do next."""
@@ -72,7 +73,7 @@ class Stock:
     def close(self) -> None:
         """End the process that waits; wait a while until every group is gone."""
         if self._waiting:
-            os.close(self._waiting.orders)
+            launch.release(self._waiting)
             self._put_away(self._waiting)
             self._waiting = None
         give_up_at = time.monotonic() + _REMOVED_WITHIN_S

@@ -11,7 +11,6 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import asdict
 
 from ml_intern.sandbox import limits, lock, outcome, pod
 from ml_intern.sandbox.broker import grants
@@ -133,7 +132,7 @@ class Supervisor:
         if not self._commands and (changed := self._keeping.restore()):
             result = with_note(result, f"{UNDONE} {', '.join(changed)}")
         self._save(command.launch.key, result)
-        self._clients.tell_end(command.launch.key, asdict(result))
+        self._clients.tell_end(command.launch.key, result._asdict())
         self._means.stock.leave(command.group)
 
     def _save(self, key: str, result: Outcome) -> None:
@@ -159,7 +158,7 @@ class Supervisor:
                 means = self._means
                 return {"event": "hello", "level": means.level, "walled": means.walled, "running": list(self._commands)}
             case "start" if not self._closing:
-                return self._start(client, to_launch(request))
+                return self._start(client, request)
             case "follow":
                 return self._follow(client, key)
             case "stop":
@@ -185,7 +184,8 @@ class Supervisor:
             # Commands run on without a network.
             _say(f"the broker is gone: {error}")
 
-    def _start(self, client: Client, wanted: Launch) -> Message:
+    def _start(self, client: Client, request: Message) -> Message:
+        wanted = to_launch(request)
         if wanted.level != self._means.level:
             raise ValueError("this supervisor runs at another level")
         folder = f"{self._means.folder}/{wanted.key}"
@@ -194,7 +194,7 @@ class Supervisor:
         except FileExistsError:
             return self._follow(client, wanted.key)
         try:
-            outcome.save_json(f"{folder}/{outcome.SPEC}", asdict(wanted))
+            outcome.save_json(f"{folder}/{outcome.SPEC}", request)
             output = os.open(f"{folder}/{outcome.OUTPUT}", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
             _flush_folder(folder)
         except OSError:
@@ -212,7 +212,7 @@ class Supervisor:
                 self._keeping.restore()
             failed = Outcome("failed_to_start", note=str(error))
             self._save(wanted.key, failed)
-            return {"event": "ended", "result": asdict(failed)}
+            return {"event": "ended", "result": failed._asdict()}
         return {"event": "started"}
 
     def _spawn(self, wanted: Launch, folder: str, output: int) -> None:
@@ -221,7 +221,7 @@ class Supervisor:
         if wanted.pushes:
             grants.give(folder, wanted.token, wanted.pushes)
         # From here on it runs: nothing may fail before it is one of ours.
-        process = self._means.stock.take(folder)
+        process = self._means.stock.take(wanted, folder)
         capture = Capture(process.pipe, output, self._means.limits.output_bytes)
         self._commands[wanted.key] = Command(wanted, process, capture)
         self._selector.register(capture.pipe, selectors.EVENT_READ, self._commands[wanted.key])
@@ -231,7 +231,7 @@ class Supervisor:
             client.key = key
             return {"event": "following"}
         found = self._means.ends.find(key)
-        return {"event": "ended", "result": asdict(found)} if found else {"event": "unknown"}
+        return {"event": "ended", "result": found._asdict()} if found else {"event": "unknown"}
 
 
 def _forward(client: Client, port: int, *, six: bool) -> Message:
