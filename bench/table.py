@@ -85,18 +85,29 @@ class Bench:
     def __init__(self, folder: Path, runs: int, subject: measure.Command) -> None:
         self._folder = folder
         self.runs = runs
+        self.spawns_ms: list[float] = []
         self._subject = subject
         home = folder / "home"
         home.mkdir()
         self._env = ours.environment(home)
 
+    @property
+    def spawn_ms(self) -> float:
+        """One spawn, as measured beside the pairs last played."""
+        return statistics.median(self.spawns_ms)
+
     def pairs(self, script: str, prompt: str, requests: int) -> list[Pair]:
-        """Both sides in turn against one script; each must have made exactly so many requests."""
+        """Both sides in turn against one script; each must have made exactly so many requests.
+
+        Between the two a spawn is measured, which a step's target has in it: no machine is equally fast all the time.
+        """
+        played: list[Pair] = []
+        self.spawns_ms.clear()
         with measure.Server(SCRIPTS / script, self._folder, ours.PRICE) as double:
-            played = [
-                (self._play(double, ours.floor, prompt, requests), self._play(double, self._subject, prompt, requests))
-                for _ in range(self.runs + 1)
-            ]
+            for _ in range(self.runs + 1):
+                base = self._play(double, ours.floor, prompt, requests)
+                self._spawn()
+                played.append((base, self._play(double, self._subject, prompt, requests)))
         return played[1:]
 
     def alone(
@@ -120,6 +131,11 @@ class Bench:
                 ended = measure.run(command, self._env, self._folder)
                 figures.append((ended.ended_ns - ended.began_ns) / 1e6)
         return [figures[1:] for figures in took]
+
+    def _spawn(self) -> None:
+        command = [sys.executable, str(Path(ours.__file__))]
+        middle, _, _ = subprocess.run(command, stdout=-1, text=True, check=True).stdout.split()
+        self.spawns_ms.append(float(middle))
 
     def _play(self, double: measure.Server, command: measure.Command, prompt: str, requests: int) -> measure.Played:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="workspace-") as workspace:
@@ -149,11 +165,12 @@ def _megabytes(played: measure.Played) -> float:
     return played.process.peak_kb / 1024
 
 
-def rows(bench: Bench, spawn_ms: float, *, long: bool) -> tuple[list[Row], str]:
-    """Every comparison, in the order of the table; and what the double itself took of a step."""
+def rows(bench: Bench, *, long: bool) -> tuple[list[Row], str]:
+    """Every comparison, in the order of the table; and what a spawn took, and the double itself of a step."""
     imported, shown = bench.whole_ms(ours.click(), ours.help_page())
     one = bench.pairs("commands.json", "run 1 command", 2)
     many = bench.pairs("commands.json", "run 310 commands", 311)
+    spawn_ms, spawns = bench.spawn_ms, _spread(bench.spawns_ms, "ms")
     deltas = bench.pairs("deltas.json", "talk", 1)
     small = [_megabytes(mine) for _, mine in one]
     large = [_megabytes(mine) for _, mine in many]
@@ -170,8 +187,9 @@ def rows(bench: Bench, spawn_ms: float, *, long: bool) -> tuple[list[Row], str]:
     loaded, opened = bench.told("opening.py", str(_EVENTS), str(2 * bench.runs))
     found.append(Row("opening 10 000 events | json.loads", "ms", loaded, opened, 4, against="json.loads"))
     served = [statistics.median(statistics.median(mine.served_ms(step)) for _, mine in many) for step in (100, 300)]
-    note = f"of a step of either side, the double itself: {served[0]:.1f} ms @100, {served[1]:.1f} ms @300"
-    return found + (_long_rows(bench, spawn_ms) if long else []), note
+    note = f"one spawn: bwrap `true`, a session's own options and filter: {spawns}\n"
+    note += f"of a step of either side, the double itself: {served[0]:.1f} ms @100, {served[1]:.1f} ms @300"
+    return found + (_long_rows(bench) if long else []), note
 
 
 def _output_rows(bench: Bench, step_ms: float, small: list[float]) -> list[Row]:
@@ -186,18 +204,12 @@ def _output_rows(bench: Bench, step_ms: float, small: list[float]) -> list[Row]:
     ]
 
 
-def _long_rows(bench: Bench, spawn_ms: float) -> list[Row]:
+def _long_rows(bench: Bench) -> list[Row]:
     pairs = bench.pairs("commands.json", _LONG, 1011)
     early = [statistics.median(mine.steps_ms(10)) for _, mine in pairs]
     late = [statistics.median(mine.steps_ms(1000)) for _, mine in pairs]
     # "At step 1 000 as at 10": a quarter more is what the machine's own noise makes of equal.
-    return [_step_row(1000, pairs, spawn_ms), _grown("step @10 | @1000, ours", "ms", early, late, 1.25, "@10")]
-
-
-def _spawn() -> tuple[float, str]:
-    command = [sys.executable, str(Path(ours.__file__))]
-    middle, least, most = subprocess.run(command, stdout=-1, text=True, check=True).stdout.split()
-    return float(middle), f"{float(middle):.1f} ms ({float(least):.1f}-{float(most):.1f})"
+    return [_step_row(1000, pairs, bench.spawn_ms), _grown("step @10 | @1000, ours", "ms", early, late, 1.25, "@10")]
 
 
 def _show(found: list[Row]) -> None:
@@ -262,16 +274,15 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {version}")
     for name, command in (("floor", ours.floor), ("ours", subject), ("help", lambda *_: ours.help_page())):
         print(f"{name:>6}: {shlex.join(command('URL', 'PROMPT'))}")
-    spawn_ms, spawn = _spawn()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = Bench(Path(folder), arguments.runs, subject)
-        found, note = rows(bench, spawn_ms, long=arguments.long)
+        found, note = rows(bench, long=arguments.long)
         # The kernel counts what a child shared with its parent before its exec: were we larger, that would be measured.
         own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         least_mb = min(min(row.floor) for row in found if row.unit == "MB")
         assert own_mb < least_mb, f"the bench itself takes {own_mb:.0f} MB"
         _show(found)
-        print(f"one spawn: bwrap `true`, a session's own options and filter: {spawn}\n{note}")
+        print(note)
         if arguments.peers:
             everyone = [*peers.PEERS, *peers.NOT_DRIVEN]
             _show_peers(bench, everyone if arguments.peers == "all" else arguments.peers.split(","), Path(folder))
