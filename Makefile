@@ -24,7 +24,9 @@ demo: run-venv ## train, compare and report a real model without a key, an accou
 
 test: dev-venv ## every test but the long suites
 	$(call tool,strace)
-	@$(BIN)/pytest -n auto --dist loadscope -q --inline-snapshot=disable --ignore=tests/faults --ignore=tests/live -m "not long and not live" $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadscope -q --inline-snapshot=disable --ignore=tests/faults --ignore=tests/live \
+	  -m "not long and not live and not speed" $(ARGS) $(if $(ARGS),|| [ $$? -eq 5 ])
+	@$(BIN)/pytest -n0 -q --inline-snapshot=disable --ignore=tests/faults --ignore=tests/live -m speed $(ARGS) $(if $(ARGS),|| [ $$? -eq 5 ])
 
 test-faults: dev-venv ## kill -9 at every append and at the hard places, with a witness outside
 	$(call tool,strace)

@@ -36,7 +36,7 @@ def test_nothing_of_an_extra_is_imported_on_the_way_of_a_run():
     assert start(f"{ours}; {found}").stdout == "[]\n"
 
 
-@pytest.mark.xdist_group("timing")
+@pytest.mark.speed
 def test_help_is_there_within_twice_the_import_of_click():
     # The machine may be busy: the better of two medians of paired runs counts.
     assert min(ratio(), ratio()) <= RATIO

@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 
 import httpx2
+import pytest
 
 from ml_intern.model.catalog import resolve
 from ml_intern.model.wire.encode import Encoder
 from ml_intern.record.messages import Answered, Asked, Call, Message, Reply, Text
 from tests.model.raw import HEAD, Raw, chunk, model_at, replied, request, sse, usage
+
+pytestmark = pytest.mark.speed
 
 DELTAS = 20_000
 

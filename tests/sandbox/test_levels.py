@@ -30,6 +30,7 @@ def test_a_lower_level_is_refused_with_its_reason_and_remedy():
     require(Probe(Level.FULL), Level.FULL)
 
 
+@pytest.mark.speed
 def test_a_full_level_is_remembered_and_found_fast(full: None, tmp_path: Path):
     cache = tmp_path / "deep" / "level.json"
     first = probe(cache)

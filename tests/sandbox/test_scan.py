@@ -12,6 +12,7 @@ def roots(tmp_path: Path) -> Roots:
     return Roots((Root(str(tmp_path), str(tmp_path), "write"),), (), str(tmp_path))
 
 
+@pytest.mark.speed
 def test_a_flat_folder_costs_what_the_limit_allows(roots, tmp_path):
     for n in range(10_000):
         (tmp_path / f"{n:05}").touch()
@@ -29,6 +30,7 @@ def test_a_flat_folder_costs_what_the_limit_allows(roots, tmp_path):
     assert not scan(roots, 1_000).complete
 
 
+@pytest.mark.speed
 def test_many_folders_cost_what_the_limit_allows(roots, tmp_path):
     for n in range(3_000):
         (tmp_path / "data" / str(n)).mkdir(parents=True)

@@ -75,12 +75,12 @@ class Reply(Struct, frozen=True, tag_field="kind", tag="reply"):
     @property
     def text(self) -> str:
         """The visible text of the reply."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        return "".join([part.text for part in self.parts if isinstance(part, Text)])
 
     @property
     def calls(self) -> tuple[Call, ...]:
         """The tool calls of the reply, in order."""
-        return tuple(part for part in self.parts if isinstance(part, Call))
+        return tuple([part for part in self.parts if isinstance(part, Call)])
 
 
 class Answered(Struct, frozen=True, tag_field="kind", tag="answered"):

@@ -265,10 +265,8 @@ def _with_lanes(lanes: Mapping[str, Lane], name: str, at: int) -> Lane:
 
 def _lane(lane: Lane, entry: Entry) -> Lane:
     match entry.event:
-        case LaneOpened() as opened:
-            return replace(lane, opened=opened)
-        case LaneClosed() as closed:
-            return replace(lane, closed=closed)
+        case ModelReplied() | ToolFinished():
+            return _worked(lane, entry)
         case ModelAsked():
             transcript, turn = fold_transcript(lane.transcript, entry), fold_turn(lane.turn, entry)
             memory = fold_memory(lane.memory, entry, lane.calls, transcript.weight)
@@ -277,11 +275,16 @@ def _lane(lane: Lane, entry: Entry) -> Lane:
             calls = fold_calls(lane.calls, entry)
             waits = wait_for_person(calls) or lane.turn.paused is not None
             return replace(lane, calls=calls, turn=with_wait(lane.turn, entry.at, waits=waits))
+        case LaneOpened() as opened:
+            return replace(lane, opened=opened)
+        case LaneClosed() as closed:
+            return replace(lane, closed=closed)
         case _:
-            return _lane_by_all(lane, entry)
+            lane = _worked(lane, entry)
+            return replace(lane, turns=fold_turns(lane.turns, lane.turn, entry))
 
 
-def _lane_by_all(lane: Lane, entry: Entry) -> Lane:
+def _worked(lane: Lane, entry: Entry) -> Lane:
     calls, turn = fold_calls(lane.calls, entry), fold_turn(lane.turn, entry)
     turn = with_wait(turn, entry.at, waits=wait_for_person(calls) or turn.paused is not None)
     transcript = fold_transcript(lane.transcript, entry)
@@ -290,7 +293,6 @@ def _lane_by_all(lane: Lane, entry: Entry) -> Lane:
         transcript=transcript,
         calls=calls,
         turn=turn,
-        turns=fold_turns(lane.turns, turn, entry),
         spent=fold_spent(lane.spent, entry.event),
         sources=lane.sources if lane.opened is None else fold_sources(lane.sources, entry.event, lane.calls),
         conduct=fold_conduct(lane.conduct, lane.calls, entry),

@@ -16,8 +16,8 @@ def weight_of(message: Message) -> int:
 def text_bytes(message: Message) -> int:
     """Bytes of all that is text in it: it is at most as many tokens."""
     match message:
-        case Asked(text=text) | Answered(text=text):
-            return len(text.encode()) + MESSAGE_BYTES
+        case Answered(text=text) | Asked(text=text):
+            return _size(text) + MESSAGE_BYTES
         case Reply(parts=parts):
             return sum(map(_bytes_of, parts)) + MESSAGE_BYTES
 
@@ -25,8 +25,13 @@ def text_bytes(message: Message) -> int:
 def _bytes_of(part: ReplyPart) -> int:
     match part:
         case Text(text=text):
-            return len(text.encode())
-        case Thinking(text=text, state=state):
-            return len(text.encode()) + (len(state.value.encode()) if state is not None else 0)
+            return _size(text)
         case Call(tool=tool, wire_id=wire_id, arguments=arguments):
-            return len(tool.encode()) + len(wire_id) + len(arguments.encode()) + MESSAGE_BYTES
+            return _size(tool) + len(wire_id) + _size(arguments) + MESSAGE_BYTES
+        case Thinking(text=text, state=state):
+            return _size(text) + (_size(state.value) if state is not None else 0)
+
+
+def _size(text: str) -> int:
+    """Bytes in UTF-8. Most texts are plain, which Python knows without a look at them."""
+    return len(text) if text.isascii() else len(text.encode())

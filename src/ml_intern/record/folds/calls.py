@@ -44,6 +44,10 @@ def fold_calls(calls: Calls, entry: Entry) -> Calls:
     match entry.event:
         case ModelReplied(reply=reply, role=role) if role not in ASIDES:
             return {**calls, **{call.id: OpenCall(call) for call in reply.calls}}
+        case ToolStarted(call=key) as started:
+            return {**calls, key: replace(calls[key], state="started", started=started)}
+        case ToolFinished(call=key):
+            return {other: open_call for other, open_call in calls.items() if other != key}
         case ToolHeld(call=key) as held:
             return {**calls, key: replace(calls[key], state="held", held=held, held_seq=entry.seq, answer="")}
         case ToolAnswered(call=key, approve=approve, text=text):
@@ -51,10 +55,6 @@ def fold_calls(calls: Calls, entry: Entry) -> Calls:
             return {**calls, key: replace(calls[key], state=state, answer=text)}
         case UserSaid(when="now", text=text, seen=seen):
             return {key: _answered_by(open_call, text, seen) for key, open_call in calls.items()}
-        case ToolStarted(call=key) as started:
-            return {**calls, key: replace(calls[key], state="started", started=started)}
-        case ToolFinished(call=key):
-            return {other: open_call for other, open_call in calls.items() if other != key}
         case _:
             return calls
 

@@ -62,8 +62,11 @@ def fold_conduct(conduct: Conduct, calls: Calls, entry: Entry) -> Conduct:
     """The conduct after `entry`; `calls` were open before it."""
     event = entry.event
     match event:
-        case UserSaid(when="now") | Lifted() | TurnEnded():
-            return Conduct(plan=conduct.plan)
+        case ToolFinished(call=key) if key in calls:
+            call = calls[key].call
+            waited, well = event.total_ms >= WAITED_MS, event.outcome == "ok"
+            moved, slow = (waited and well) or _changes(event), waited and not well
+            return _done(*_steadied(conduct, Deed(call.tool, call.arguments, event.text, moved, slow)), event)
         case ModelReplied(role=role) if role in ASIDES:
             return conduct
         case ModelReplied(finish=finish):
@@ -71,11 +74,8 @@ def fold_conduct(conduct: Conduct, calls: Calls, entry: Entry) -> Conduct:
             return replace(conduct, steps=conduct.steps + 1, still=conduct.still + 1, cuts=cuts)
         case Nudged(guard=guard):
             return _nudged(conduct, guard)
-        case ToolFinished(call=key) if key in calls:
-            call = calls[key].call
-            waited, well = event.total_ms >= WAITED_MS, event.outcome == "ok"
-            moved, slow = (waited and well) or _changes(event), waited and not well
-            return _done(*_steadied(conduct, Deed(call.tool, call.arguments, event.text, moved, slow)), event)
+        case UserSaid(when="now") | Lifted() | TurnEnded():
+            return Conduct(plan=conduct.plan)
         case _:
             return conduct
 

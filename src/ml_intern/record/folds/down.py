@@ -16,11 +16,13 @@ FOR_GOOD = frozenset({"unauthorised", "out_of_credit", "not_found"})
 def fold_down(down: Down, event: Event, attempt: ModelAsked | None) -> Down:
     """Who is down after `event`; `attempt` is the one that was open in its lane until then."""
     match event:
-        case OwnerTook():
-            return {}
+        case ModelReplied():
+            if attempt is None or attempt.model not in down:
+                return down
+            return {model: what for model, what in down.items() if model != attempt.model}
         case ModelFailed(kind=kind, what=what) if attempt is not None and kind in FOR_GOOD:
             return {**down, attempt.model: what}
-        case ModelReplied() if attempt is not None and attempt.model in down:
-            return {model: what for model, what in down.items() if model != attempt.model}
+        case OwnerTook():
+            return {}
         case _:
             return down

@@ -28,18 +28,19 @@ Grants = Mapping[str, Given]
 
 def fold_grants(grants: Grants, entry: Entry) -> Grants:
     """The grants after `entry`. A turn of the main agent ends what was given for it."""
+    if not grants:
+        return {entry.event.grant: Given(entry.event)} if isinstance(entry.event, Granted) else grants
     match entry.event:
+        case ToolStarted(call=call, reserved=amount, grants=used):
+            return {**grants, **{key: _used(grants[key], call, amount) for key in used if key in grants}}
+        case ToolFinished(call=call, cost=cost):
+            return {key: _booked(given, call, cost) for key, given in grants.items()}
         case Granted(grant=key) as granted:
             return {**grants, key: Given(granted)}
         case GrantEnded(grant=key, why=why) if key in grants:
             return {**grants, key: replace(grants[key], ended=why)}
-        case TurnEnded() if entry.lane == "main" and grants:
+        case TurnEnded() if entry.lane == "main":
             return {key: _after_turn(given) for key, given in grants.items()}
-        case ToolStarted(call=call, reserved=amount, grants=used) if used:
-            fresh = {key: _used(grants[key], call, amount) for key in used if key in grants}
-            return {**grants, **fresh}
-        case ToolFinished(call=call, cost=cost) if grants:
-            return {key: _booked(given, call, cost) for key, given in grants.items()}
         case _:
             return grants
 

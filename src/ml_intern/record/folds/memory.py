@@ -34,6 +34,7 @@ from ml_intern.record.events import (
     Renamed,
     Role,
     ToolAnswered,
+    ToolFinished,
     ToolHeld,
     TurnEnded,
     Undone,
@@ -138,6 +139,10 @@ class Memory(Struct, frozen=True):
 def fold_memory(memory: Memory, entry: Entry, calls: Calls, weight: int) -> Memory:
     """The memory after `entry`; `calls` are those that were open before it, `weight` is the transcript's after it."""
     match entry.event:
+        case ToolFinished():
+            return memory
+        case ModelAsked() | ModelReplied():
+            return _attempted(memory, entry.event)
         case UserSaid(text=text):
             return replace(memory, said=memory.said.plus(Said(entry.seq, text)))
         case ToolAnswered(call=call, approve=approve, text=text) if call in calls:

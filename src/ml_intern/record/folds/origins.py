@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from ml_intern.base.firsts import Firsts
 from ml_intern.record.credentials import ELSEWHERE
 from ml_intern.record.destinations import named
-from ml_intern.record.effects import Executes
+from ml_intern.record.effects import Effect, Executes
 from ml_intern.record.events import (
     BriefSet,
     Entry,
+    Event,
     Granted,
     ModelChosen,
     ModelReplied,
@@ -76,8 +77,6 @@ def fold_origins(origins: Origins, entry: Entry) -> Origins:
     """The origins after `entry`."""
     if entry.seq <= origins.foreign:
         return found(origins, "\n".join(map(_words, _texts(msgspec.to_builtins(entry.event)))), entry.seq)
-    if isinstance(entry.event, SessionStarted):
-        return replace(origins, foreign=entry.event.foreign_upto)
     return _folded(origins, entry)
 
 
@@ -86,20 +85,31 @@ def _folded(origins: Origins, entry: Entry) -> Origins:
     match event:
         case ModelReplied(reply=reply):
             return _made(origins, "\n".join([reply.text, *(_words(call.arguments) for call in reply.calls)]), seq)
-        case ToolFinished(frame=frame, outcome=outcome, text=text) if frame or outcome in {"failed", "lost"}:
-            return found(origins, text, seq)
-        case ToolStarted() | ToolHeld() | ToolAnswered():
+        case ToolFinished(frame=frame, outcome=outcome, text=text):
+            return found(origins, text, seq) if frame or outcome in {"failed", "lost"} else origins
+        case ToolStarted(effects=effects):
+            return _started(origins, effects)
+        case ToolHeld() | ToolAnswered():
             return _called(origins, event, seq)
         case UserSaid(text=text):
             return said(origins, named(text), seq) if entry.lane == _PERSONS_LANE else _made(origins, text, seq)
+        case GroundSet(joined=joined):
+            return found(origins, "\n".join(each.text for each in joined), seq) if joined else origins
+        case SessionStarted(foreign_upto=upto):
+            return replace(origins, foreign=upto)
+        case _:
+            return _chosen(origins, event, seq)
+
+
+def _chosen(origins: Origins, event: Event, seq: int) -> Origins:
+    """What a person set up names places, too."""
+    match event:
         case BriefSet(append=text):
             return said(origins, named(text), seq)
         case ModelChosen(base_url=url, bill_to=payer):
             return said(origins, named(f"{url} {payer}/x"), seq)
         case RulesSet(rules=rules) | Granted(rules=rules):
             return said(origins, named(_allowed(rules)), seq) if rules else origins
-        case GroundSet(joined=joined):
-            return found(origins, "\n".join(each.text for each in joined), seq) if joined else origins
         case _:
             return origins
 
@@ -130,7 +140,15 @@ def _made(origins: Origins, text: str, seq: int) -> Origins:
     return replace(origins, made=origins.made.plus(fresh, seq)) if fresh else origins
 
 
-def _called(origins: Origins, event: ToolHeld | ToolAnswered | ToolStarted, seq: int) -> Origins:
+def _started(origins: Origins, effects: Iterable[Effect]) -> Origins:
+    """What a command made known to git."""
+    commands = [effect for effect in effects if isinstance(effect, Executes)]
+    known = [each for effect in commands for each in remotes_of(effect.command, effect.folder)]
+    fresh = [each for each in known if each not in origins.remotes]
+    return replace(origins, remotes=(*origins.remotes, *fresh)[-_MOST_REMOTES:]) if fresh else origins
+
+
+def _called(origins: Origins, event: ToolHeld | ToolAnswered, seq: int) -> Origins:
     """A person who agrees to a call has seen where it goes."""
     match event:
         case ToolHeld(call=call, effects=effects):
@@ -140,13 +158,6 @@ def _called(origins: Origins, event: ToolHeld | ToolAnswered | ToolStarted, seq:
             seen = origins.held.get(call, ()) if approve else ()
             left = {other: keys for other, keys in origins.held.items() if other != call}
             return replace(said(origins, {*named(text), *seen}, seq), held=left)
-        case ToolStarted(effects=effects):
-            commands = [effect for effect in effects if isinstance(effect, Executes)]
-            known = (each for effect in commands for each in remotes_of(effect.command, effect.folder))
-            fresh = [each for each in known if each not in origins.remotes]
-            return replace(origins, remotes=(*origins.remotes, *fresh)[-_MOST_REMOTES:]) if fresh else origins
-        case _:
-            return origins
 
 
 def _allowed(rules: Iterable[RuleGiven]) -> str:

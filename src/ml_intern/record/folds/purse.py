@@ -40,14 +40,12 @@ class Purse(Struct, frozen=True):
 def fold_purse(purse: Purse, event: Event) -> Purse:
     """The purse after `event`."""
     match event:
+        case ModelAsked(attempt=key, reserved=amount) | ToolStarted(call=key, reserved=amount):
+            return _reserve(purse, key, amount)
+        case ModelReplied(attempt=key) | ToolFinished(call=key) | ModelFailed(attempt=key) | ModelStopped(attempt=key):
+            return _book(purse, key, event.cost)
         case CapSet(cap=cap):
             return replace(purse, cap=cap)
-        case ModelAsked(attempt=key, reserved=amount):
-            return _reserve(purse, key, amount)
-        case ToolStarted(call=key, reserved=amount):
-            return _reserve(purse, key, amount)
-        case ModelReplied(attempt=key) | ModelFailed(attempt=key) | ModelStopped(attempt=key) | ToolFinished(call=key):
-            return _book(purse, key, event.cost)
         case _:
             return purse
 

@@ -27,9 +27,9 @@ def fold_spent(spent: Spent, event: Event) -> Spent:
                 return spent
             tokens = (spent.prompt + usage.prompt, spent.output + usage.output, spent.cached + usage.cached)
             return replace(spent, prompt=tokens[0], output=tokens[1], cached=tokens[2])
-        case ModelFailed(cost=cost) | ModelStopped(cost=cost):
-            return replace(spent, cost=spent.cost + cost)
         case ToolFinished(cost=cost):
             return replace(spent, calls=spent.calls + 1, cost=spent.cost + cost)
+        case ModelFailed(cost=cost) | ModelStopped(cost=cost):
+            return replace(spent, cost=spent.cost + cost)
         case _:
             return spent

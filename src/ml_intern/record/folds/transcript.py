@@ -93,12 +93,14 @@ def fold_transcript(transcript: Transcript, entry: Entry) -> Transcript:
         return after
     grows = after.version == transcript.version
     fresh = after.lines.since(len(transcript.lines) if grows else 0)
-    return replace(after, weight=(transcript.weight if grows else 0) + sum(weight_of(line.message) for line in fresh))
+    return replace(after, weight=(transcript.weight if grows else 0) + sum([weight_of(line.message) for line in fresh]))
 
 
 def _folded(transcript: Transcript, entry: Entry) -> Transcript:
     seq, event = entry.seq, entry.event
     match event:
+        case ToolFinished():
+            return _answered(transcript, seq, event)
         case ModelAsked(role=role) if role in ASIDES:
             return replace(transcript, asking=True, aside=True)
         case ModelAsked(head=head, model=model):
@@ -111,8 +113,6 @@ def _folded(transcript: Transcript, entry: Entry) -> Transcript:
             return _settled(replace(transcript, lines=lines, asking=False), seq)
         case ModelReplied() | ModelFailed() | ModelStopped():
             return _settled(replace(transcript, asking=False, aside=False), seq)
-        case ToolFinished():
-            return _answered(transcript, seq, event)
         case Compacted() | Cleared() | Undone():
             return _changed(transcript, seq, event)
         case _:

@@ -88,14 +88,14 @@ def with_wait(turn: Turn, at: int, *, waits: bool) -> Turn:
 def fold_turn(turn: Turn, entry: Entry) -> Turn:
     """The turn after `entry`."""
     match entry.event:
+        case ModelAsked() | ModelReplied() | ModelFailed():
+            return _attempted(turn, entry.event)
+        case ToolFinished(outcome=outcome, text=text):
+            return replace(turn, denied=text) if outcome == "denied" else turn
         case UserSaid(when=when):
             if not turn.open:
                 return Turn(open=True, started_seq=entry.seq, started_ms=entry.at, queued=turn.queued)
             return replace(turn, queued=turn.queued + 1) if when == "after" else replace(turn, paused=None)
-        case Paused() as paused:
-            return replace(turn, paused=paused)
-        case Lifted():
-            return replace(turn, paused=None)
         case StopAsked(reason=reason):
             put_off = turn.queued if reason == "interrupted" else turn.put_off
             return replace(turn, stopping=_asked_to_stop(reason), put_off=put_off) if turn.open else turn
@@ -107,18 +107,33 @@ def fold_turn(turn: Turn, entry: Entry) -> Turn:
             # How the turn before ended matters to nobody now: there is nothing to go on with.
             return Turn(ended=TurnEnded("done"))
         case _:
-            return _attempted(turn, entry.event)
+            return _between(turn, entry.event)
 
 
-def _attempted(turn: Turn, event: Event) -> Turn:
+def _between(turn: Turn, event: Event) -> Turn:
     match event:
-        case ModelAsked(role=role) as asked if role in ASIDES:
-            return replace(turn, attempt=asked, retry_due=None)
+        case Paused() as paused:
+            return replace(turn, paused=paused)
+        case Lifted():
+            return replace(turn, paused=None)
+        case ModelChosen(role=role):
+            return _left(turn, role)
+        case ModelStopped():
+            return replace(turn, attempt=None)
+        case RetryPlanned(due=due):
+            return replace(turn, retry_due=due)
+        case _:
+            return turn
+
+
+def _attempted(turn: Turn, event: ModelAsked | ModelReplied | ModelFailed) -> Turn:
+    match event:
+        case ModelAsked(role=role) as asked:
+            failed = turn.failed if role in ASIDES else None
+            return replace(turn, attempt=asked, retry_due=None, failed=failed)
         case ModelReplied() | ModelFailed() if turn.attempt is not None and turn.attempt.role in ASIDES:
             overrun = isinstance(event, ModelReplied) and event.overrun
             return replace(turn, attempt=None, stopping=_overrun() if overrun else turn.stopping)
-        case ModelAsked() as asked:
-            return replace(turn, attempt=asked, retry_due=None, failed=None)
         case ModelReplied() as replied:
             return replace(
                 turn,
@@ -136,16 +151,6 @@ def _attempted(turn: Turn, event: Event) -> Turn:
             at = turn.attempt or turn.failed_at
             failures = turn.failures + 1
             return replace(turn, attempt=None, failures=failures, failed=failed, failed_at=at, replied=None)
-        case ModelChosen(role=role):
-            return _left(turn, role)
-        case ModelStopped():
-            return replace(turn, attempt=None)
-        case RetryPlanned(due=due):
-            return replace(turn, retry_due=due)
-        case ToolFinished(outcome="denied", text=text):
-            return replace(turn, denied=text)
-        case _:
-            return turn
 
 
 def _left(turn: Turn, role: Role) -> Turn:
