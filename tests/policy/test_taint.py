@@ -84,6 +84,12 @@ def test_what_a_person_or_first_the_model_named_is_not_tainted(events):
     assert verdict(PUSH, *events) == Allow()
 
 
+@pytest.mark.parametrize(("outcome", "tainted"), [("failed", True), ("lost", True), ("ok", False), ("denied", False)])
+def test_what_a_broken_call_says_is_untrusted_though_no_frame_is_around_it(outcome, tainted):
+    known = after(ToolFinished("c", outcome, "cannot find evil/loot", TextDisplay("t")))
+    assert bool(taints((PUSH,), known)) is tainted
+
+
 def test_a_rule_for_all_of_an_owner_does_not_name_what_a_text_chose_there():
     rules = (RuleGiven("allow", "publish hub:me/*, private", "flag"),)
     prod = Publishes("hub:me/prod", public=False, verb="push")

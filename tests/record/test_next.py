@@ -57,6 +57,10 @@ TABLE = {
     "a planned retry": ((GO, asked("a"), failed(), RetryPlanned(2_000_000, 1)), Wait("instant", 2_000_000)),
     "a due retry": ((GO, asked("a"), failed(), RetryPlanned(1_000_000, 1)), AskModel()),
     "a lasting failure": ((GO, asked("a"), failed(transient=False)), Rest(Stopping("failed", "what", "remedy"))),
+    "a lasting failure, and somebody was asked since": (
+        (GO, asked("a"), failed(transient=False), asked("b"), ModelStopped("b", "", 0)),
+        AskModel(),
+    ),
     "too long": ((GO, asked("a"), failed("overflow", transient=False)), Rest(Stopping("overflow", "what", "remedy"))),
     "as many failures as may be": ((GO, *[asked("a"), failed()] * MOST_FAILURES), AskModel()),
     "more failures, and one more try planned": (

@@ -28,7 +28,7 @@ class Taint(Struct, frozen=True):
 
 def taints(effects: Iterable[Effect], origins: Origins) -> tuple[Taint, ...]:
     """The effects that go where only untrusted text has pointed, each with the first such place."""
-    if not (origins.found or origins.beyond):
+    if not origins.found:
         return ()  # Untrusted text has named nothing so far.
     found = (_taint(effect, origins) for effect in effects)
     return tuple(each for each in found if each is not None)
